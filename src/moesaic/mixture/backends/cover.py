@@ -1,0 +1,317 @@
+"""Which kernels touch which tile: exact lists by a margin between logits, never by a fixed radius.
+
+A kernel is listed for a tile if its largest logit there comes within `margin` of a lower bound, the tile's bar, on the
+largest logit of every pixel. What is left out has, at each pixel, less than exp(-margin) of the weight of the best
+kernel there, so with margin = ln(N) + 10 the sum of all that is left out stays below exp(-10) = 4.5e-5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from moesaic.mixture.backends.threads import run
+
+TILE = 16  # px; a side of a tile
+BLOCK = 4  # px; bars are found for blocks of this side, since a bound over a whole tile would be loose
+GROUP = 8  # tiles; kernels far from everything are sorted out by groups of this side first
+NOTHING = -3.0e38  # finite, since the kernels are compiled without infinities
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Pairs of kernels and tiles, kernel by kernel, and the order that lists them tile by tile."""
+
+    width: int  # px
+    height: int  # px
+    bars: NDArray[np.float32]  # (T,), below the largest logit of every pixel of the tile
+    pair_kernel: NDArray[np.int32]  # (Q,), ascending
+    pair_rows: NDArray[np.uint8]  # (Q, 2), first and one past the last row of the tile that the kernel reaches
+    kernel_start: NDArray[np.int64]  # (N + 1,), where a kernel's pairs begin
+    tile_pairs: NDArray[np.int32]  # (Q,), pairs in order of tiles
+    tile_start: NDArray[np.int64]  # (T + 1,), where a tile's pairs begin in tile_pairs
+
+    @property
+    def columns(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // TILE)
+
+
+def exact_margin(kernels: int) -> float:
+    """The margin below which all omitted kernels together weigh less than exp(-10) of the best one."""
+    return math.log(max(kernels, 1)) + 10.0
+
+
+def cover(
+    centres: NDArray[np.float64],  # (N, 2), px of the output
+    geometry: NDArray[np.float32],  # (N, 4), l_xx, l_yx, l_yy, log prior
+    width: int,
+    height: int,
+    margin: float,
+    threads: int,
+) -> Cover:
+    """List the kernels of every tile of a width x height picture; at least one kernel is needed."""
+    edges = np.linspace(0, len(centres), threads + 1).astype(np.int64)
+    parts = [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    found = run([partial(_blocks, a, b, centres, geometry, width, height) for a, b in parts], threads)
+    blocks, best, score = found[0]
+    for more_blocks, more_best, more_score in found[1:]:
+        np.maximum(blocks, more_blocks, out=blocks)
+        best = np.where(more_score > score, more_best, best)
+        score = np.maximum(score, more_score)
+    bars = _bars(centres, geometry, width, height, blocks, best, score)
+    groups, lowest = _group_bars(width, height, bars)
+    rest = (centres, geometry, width, height, bars, groups, lowest, margin)
+    kernels, rows, tiles = (
+        np.concatenate(column)
+        for column in zip(*run([partial(_pairs, a, b, *rest) for a, b in parts], threads), strict=True)
+    )
+    kernel_start = np.searchsorted(kernels, np.arange(len(centres) + 1))
+    tile_pairs, tile_start = _by_tile(tiles, len(bars))
+    return Cover(width, height, bars, kernels, rows, kernel_start, tile_pairs, tile_start)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
+def _logit(f0, f1, f2, prior, dx, dy):
+    u = f0 * dx + f1 * dy
+    v = f2 * dy
+    return prior - 0.5 * (u * u + v * v)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
+def _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1):
+    """Smallest logit over a rectangle of points: a concave function is smallest in a corner."""
+    a = min(_logit(f0, f1, f2, prior, x0 - cx, y0 - cy), _logit(f0, f1, f2, prior, x1 - cx, y0 - cy))
+    b = min(_logit(f0, f1, f2, prior, x0 - cx, y1 - cy), _logit(f0, f1, f2, prior, x1 - cx, y1 - cy))
+    return min(a, b)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def _blocks(begin, end, centres, geometry, width, height):
+    """Bars of blocks by the kernels near each, and for each tile a kernel that does well in one of its blocks."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    across, down = -(-width // BLOCK), -(-height // BLOCK)
+    blocks = np.full((down, across), NOTHING, np.float32)
+    best = np.full((rows, columns), -1, np.int64)
+    score = np.full((rows, columns), NOTHING, np.float32)
+    for j in range(begin, end):
+        f0, f1, f2, prior = geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3]
+        cx, cy = centres[j, 0], centres[j, 1]
+        # two standard deviations on each axis and half a block: beyond them another kernel sets the bar
+        hx = min(2.0 * math.sqrt(f1 * f1 + f2 * f2) / (f0 * f2) + 0.5 * BLOCK, 1.0e6)
+        hy = min(2.0 / f2 + 0.5 * BLOCK, 1.0e6)
+        x_first = int(max(min(math.floor((cx - hx) / BLOCK), across - 1.0), 0.0))
+        x_last = int(max(min(math.floor((cx + hx) / BLOCK), across - 1.0), 0.0))
+        y_first = int(max(min(math.floor((cy - hy) / BLOCK), down - 1.0), 0.0))
+        y_last = int(max(min(math.floor((cy + hy) / BLOCK), down - 1.0), 0.0))
+        for by in range(y_first, y_last + 1):
+            y0 = by * BLOCK + 0.5
+            y1 = min(by * BLOCK + BLOCK, height) - 0.5
+            for bx in range(x_first, x_last + 1):
+                x0 = bx * BLOCK + 0.5
+                x1 = min(bx * BLOCK + BLOCK, width) - 0.5
+                low = _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1)
+                if low > blocks[by, bx]:
+                    blocks[by, bx] = low
+                    ty, tx = by * BLOCK // TILE, bx * BLOCK // TILE
+                    if low > score[ty, tx]:
+                        score[ty, tx] = low
+                        best[ty, tx] = j
+    return blocks, best, score
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def _bars(centres, geometry, width, height, blocks, best, score):
+    """The bar of each tile: the lowest of its blocks' bars, or what one handed-on kernel gives the whole tile."""
+    rows, columns = best.shape
+    down, across = blocks.shape
+    _spread(centres, geometry, width, height, best, score)
+    bars = np.empty(rows * columns, np.float32)
+    for ty in range(rows):
+        for tx in range(columns):
+            x0, y0 = tx * TILE + 0.5, ty * TILE + 0.5
+            x1, y1 = min(tx * TILE + TILE, width) - 0.5, min(ty * TILE + TILE, height) - 0.5
+            j = best[ty, tx]
+            whole = _lowest(
+                geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3], centres[j, 0], centres[j, 1],
+                x0, y0, x1, y1,
+            )  # fmt: skip
+            bar = np.float32(3.0e38)
+            for by in range(ty * TILE // BLOCK, min((ty * TILE + TILE) // BLOCK, down)):
+                for bx in range(tx * TILE // BLOCK, min((tx * TILE + TILE) // BLOCK, across)):
+                    bar = min(bar, blocks[by, bx])
+            # rounding must not lift the bar above the logit that it bounds
+            bar = max(bar, np.float32(whole))
+            bars[ty * columns + tx] = bar - np.float32(1e-5) * abs(bar) - np.float32(1e-5)
+    return bars
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def _spread(centres, geometry, width, height, best, score):
+    """Hand good kernels on to tiles that none was near, in two sweeps like a distance transform.
+
+    Any kernel gives a valid bar; a near one gives a tight bar.
+    """
+    rows, columns = best.shape
+    for sweep in range(4):
+        forward = sweep % 2 == 0
+        for step in range(rows * columns):
+            place = step if forward else rows * columns - 1 - step
+            ty, tx = place // columns, place % columns
+            x0, y0 = tx * TILE + 0.5, ty * TILE + 0.5
+            x1, y1 = min(tx * TILE + TILE, width) - 0.5, min(ty * TILE + TILE, height) - 0.5
+            if sweep < 2 and best[ty, tx] >= 0:
+                j = best[ty, tx]
+                score[ty, tx] = _lowest(
+                    geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3], centres[j, 0], centres[j, 1],
+                    x0, y0, x1, y1,
+                )  # fmt: skip
+            for near in range(4):
+                if forward:
+                    ny = ty - 1 if near < 3 else ty
+                    nx = tx + near - 1 if near < 3 else tx - 1
+                else:
+                    ny = ty + 1 if near < 3 else ty
+                    nx = tx + near - 1 if near < 3 else tx + 1
+                if ny < 0 or nx < 0 or ny >= rows or nx >= columns or best[ny, nx] < 0:
+                    continue
+                j = best[ny, nx]
+                if j == best[ty, tx]:
+                    continue
+                low = _lowest(
+                    geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3], centres[j, 0], centres[j, 1],
+                    x0, y0, x1, y1,
+                )  # fmt: skip
+                if best[ty, tx] < 0 or low > score[ty, tx]:
+                    best[ty, tx] = j
+                    score[ty, tx] = low
+
+
+@njit(nogil=True, cache=True)
+def _group_bars(width, height, bars):
+    """The lowest bar of each group of tiles, and of all."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    groups = np.full((-(-rows // GROUP), -(-columns // GROUP)), np.float32(-NOTHING))
+    lowest = np.float32(-NOTHING)
+    for ty in range(rows):
+        for tx in range(columns):
+            bar = bars[ty * columns + tx]
+            lowest = min(lowest, bar)
+            groups[ty // GROUP, tx // GROUP] = min(groups[ty // GROUP, tx // GROUP], bar)
+    return groups, lowest
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, margin):
+    """Pairs of kernel and tile, kernel by kernel, with the rows that each kernel reaches."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    down, across = groups.shape
+    room = max(16 * (end - begin), 1024)
+    kernels = np.empty(room, np.int32)
+    tiles = np.empty(room, np.int32)
+    spans = np.empty((room, 2), np.uint8)
+    count = 0
+    for j in range(begin, end):
+        f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
+        prior = np.float64(geometry[j, 3])
+        cx, cy = centres[j, 0], centres[j, 1]
+        wide = math.sqrt(f1 * f1 + f2 * f2) / (f0 * f2)  # standard deviation along x
+        tall = 1.0 / f2
+        lean = -f1 / f0
+        inverse = 1.0 / (f1 * f1 + f2 * f2)
+        reach = 2.0 * (prior - lowest + margin)
+        if reach > 0.0:
+            root = math.sqrt(reach)
+            gx0, gx1 = _span(cx, root * wide, TILE * GROUP, across)
+            gy0, gy1 = _span(cy, root * tall, TILE * GROUP, down)
+            for gy in range(gy0, gy1):
+                for gx in range(gx0, gx1):
+                    reach_g = 2.0 * (prior - groups[gy, gx] + margin)
+                    if reach_g <= 0.0:
+                        continue
+                    root_g = math.sqrt(reach_g)
+                    tx0, tx1 = _span(cx, root_g * wide, TILE, columns)
+                    ty0, ty1 = _span(cy, root_g * tall, TILE, rows)
+                    for ty in range(max(ty0, gy * GROUP), min(ty1, gy * GROUP + GROUP)):
+                        for tx in range(max(tx0, gx * GROUP), min(tx1, gx * GROUP + GROUP)):
+                            r = 2.0 * (prior - bars[ty * columns + tx] + margin)
+                            if r <= 0.0:
+                                continue
+                            xa, xb = tx * TILE + 0.5 - cx, min(tx * TILE + TILE, width) - 0.5 - cx
+                            low, high = _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse)
+                            top = ty * TILE + 0.5 - cy
+                            first = max(math.ceil(low - top - 1e-3), 0.0)
+                            last = min(math.floor(high - top + 1e-3), min(TILE, height - ty * TILE) - 1.0)
+                            if first > last:
+                                continue
+                            if count == room:
+                                room *= 2
+                                kernels = _grown(kernels, room)
+                                tiles = _grown(tiles, room)
+                                more = np.empty((room, 2), np.uint8)
+                                more[:count] = spans
+                                spans = more
+                            kernels[count] = j
+                            tiles[count] = ty * columns + tx
+                            spans[count, 0] = int(first)
+                            spans[count, 1] = int(last) + 1
+                            count += 1
+    return kernels[:count], spans[:count], tiles[:count]
+
+
+@njit(nogil=True, cache=True)
+def _grown(values, room):
+    more = np.empty(room, values.dtype)
+    more[: len(values)] = values
+    return more
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _span(centre, half, side, count):
+    """Cells of a side that [centre - half, centre + half] touches, as first and one past the last."""
+    first = max(min(math.floor((centre - half) / side), count * 1.0), 0.0)
+    last = max(min(math.floor((centre + half) / side) + 1.0, count * 1.0), 0.0)
+    return int(first), int(last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always", fastmath={"contract", "nsz", "arcp"})
+def _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse):
+    """Range of dy in which the ellipse |L^T d|^2 <= r meets the strip xa <= dx <= xb; empty as (1, -1)."""
+    peak = math.sqrt(r) * tall  # dy of the highest point
+    at = lean * peak  # its dx
+    high, low = peak, -peak
+    if at < xa or at > xb:
+        edge = xa if at < xa else xb
+        square = f1 * f1 * r + f2 * f2 * (r - f0 * f0 * edge * edge)
+        if square < 0.0:
+            return 1.0, -1.0
+        high = (-f0 * f1 * edge + math.sqrt(square)) * inverse
+    if -at < xa or -at > xb:
+        edge = xa if -at < xa else xb
+        square = f1 * f1 * r + f2 * f2 * (r - f0 * f0 * edge * edge)
+        if square < 0.0:
+            return 1.0, -1.0
+        low = (-f0 * f1 * edge - math.sqrt(square)) * inverse
+    return low, high
+
+
+@njit(nogil=True, cache=True)
+def _by_tile(tiles, count):
+    """A counting sort that keeps the order of kernels within each tile."""
+    start = np.zeros(count + 1, np.int64)
+    for t in tiles:
+        start[t + 1] += 1
+    for t in range(count):
+        start[t + 1] += start[t]
+    place = start[:-1].copy()
+    order = np.empty(len(tiles), np.int32)
+    for p in range(len(tiles)):
+        t = tiles[p]
+        order[place[t]] = p
+        place[t] += 1
+    return order, start

@@ -1,0 +1,89 @@
+"""The CPU backend: tiles shared out to threads, kernels in, pixels and gradients out, all in NumPy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moesaic.mixture.backends.cover import Cover
+from moesaic.mixture.backends.loops import kernels
+from moesaic.mixture.backends.threads import run
+
+Floats = NDArray[np.float32]
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A mixture in the arrays that the loops read, in pixels of the output."""
+
+    centres: NDArray[np.float64]  # (N, 2)
+    geometry: Floats  # (N, 4), l_xx, l_yx, l_yy, log prior
+    experts: Floats  # (N, C) colours, or (N, 3 C): colours, then pairs of slopes
+    channels: int
+    order: int
+
+
+def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:
+    """Tiles in runs of about equal work, a few for each thread."""
+    work = np.zeros(len(listed.bars) + 1)
+    rows = (listed.pair_rows[:, 1] - listed.pair_rows[:, 0]).astype(np.float64) + 2.0
+    np.cumsum(np.add.reduceat(np.append(rows[listed.tile_pairs], 0.0), listed.tile_start[:-1]) + 16.0, out=work[1:])
+    parts = 1 if threads == 1 else min(4 * threads, len(listed.bars))
+    edges = np.searchsorted(work, np.linspace(0.0, work[-1], parts + 1))
+    edges[0], edges[-1] = 0, len(listed.bars)
+    return [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+
+
+def forward(packed: Packed, listed: Cover, threads: int) -> tuple[Floats, Floats]:
+    """Draw; returns the picture (C, H, W) and the inverse sums of weights (H, W), relative to each tile's bar."""
+    loops = kernels(packed.channels, packed.order)
+    picture = np.empty((packed.channels, listed.height, listed.width), np.float32)
+    sums = np.empty((listed.height, listed.width), np.float32)
+    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
+    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
+    run([lambda t=t: loops.forward(t, *shared, *lists, picture, sums) for t in spans(listed, threads)], threads)
+    return picture, sums
+
+
+def backward(packed: Packed, listed: Cover, picture: Floats, sums: Floats, slope: Floats, threads: int) -> Floats:
+    """Gradient (N, 6 + K) by centre (2), factors (3), log prior (1) and expert (K), from dL/dpicture (C, H, W)."""
+    loops = kernels(packed.channels, packed.order)
+    partial = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
+    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
+    tasks = [
+        lambda t=t: loops.backward(t, *shared, *lists, picture, sums, slope, partial) for t in spans(listed, threads)
+    ]
+    run(tasks, threads)
+    return gather(packed, listed, partial, threads)
+
+
+def squared_error(packed: Packed, listed: Cover, target: Floats, threads: int) -> tuple[Floats, Floats]:
+    """Sum of squared errors against target (C, H, W) by pixel (H, W), and its gradient (N, 6 + K): one pass."""
+    loops = kernels(packed.channels, packed.order)
+    partial = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    errors = np.empty((listed.height, listed.width), np.float32)
+    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
+    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
+    run([lambda t=t: loops.squared(t, *shared, *lists, target, partial, errors) for t in spans(listed, threads)], threads)
+    return errors, gather(packed, listed, partial, threads)
+
+
+def gather(packed: Packed, listed: Cover, partial: Floats, threads: int) -> Floats:
+    """Sum the partial gradients of each kernel's pairs in their fixed order."""
+    loops = kernels(packed.channels, packed.order)
+    n = len(packed.centres)
+    slope = np.empty((n, 6 + packed.experts.shape[1]), np.float32)
+    edges = np.linspace(0, n, threads + 1).astype(int)
+    run(
+        [
+            lambda a=a, b=b: loops.gather(
+                a, b, packed.geometry, packed.experts, listed.kernel_start, partial, slope
+            )
+            for a, b in zip(edges[:-1], edges[1:], strict=True)
+        ],
+        threads,
+    )
+    return slope
+

@@ -1,0 +1,444 @@
+"""Tiles of a mixture on the CPU: Numba loops that release the GIL, driven by a plain pool of threads.
+
+Each tile is one independent piece of work, and each pair of kernel and tile writes its own partial gradient, which a
+second pass sums in a fixed order: no atomics, so the same bytes come out whatever the number of threads.
+
+Inner loops run over the 16 pixels of a tile's row, in one scratch array at constant offsets: the form that LLVM turns
+into vector instructions without run-time checks for overlap. Tiles far from every kernel, where float32 logits would
+lose the differences that decide the gates, take a plain float64 path.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+from numba import njit
+
+from moesaic.mixture.backends.cover import TILE
+
+AREA = TILE * TILE
+LOG2E = math.log2(math.e)
+HALF = math.sqrt(LOG2E / 2)  # |L^T d|^2 / 2 in powers of two is |HALF L^T d|^2
+DEEP = 60.0  # tiles whose bar lies this far below the largest prior are drawn in float64
+FAST = {"contract", "nsz", "arcp", "nnan", "ninf", "reassoc"}
+MOMENTS = 6  # sums of dL/dlogit times 1, dx, dy, dx dx, dx dy, dy dy
+
+
+@njit(nogil=True, inline="always", fastmath=FAST, error_model="numpy")
+def _exp2(x):
+    """2^x for -126 <= x <= 127: exponent bits and a polynomial of degree 5, relative error below 1e-7."""
+    whole = np.rint(x)
+    part = x - whole
+    p = np.float32(1.327647196e-03)
+    p = p * part + np.float32(9.675541503e-03)
+    p = p * part + np.float32(5.550713275e-02)
+    p = p * part + np.float32(2.402211972e-01)
+    p = p * part + np.float32(6.931469671e-01)
+    p = p * part + np.float32(1.0)
+    return np.int32(np.float32(p).view(np.int32) + np.int32(np.int32(whole) << np.int32(23))).view(np.float32)
+
+
+@functools.cache
+def kernels(channels: int, order: int) -> SimpleNamespace:
+    """The compiled loops for one number of channels (1 to 4) and one order of experts (0 or 1)."""
+    C = channels
+    SLOPES = order == 1
+    WIDTH = C * 3 if SLOPES else C  # numbers of an expert: C colours, then C pairs of slopes
+    PARTIAL = MOMENTS + WIDTH
+    # places in the scratch array, in floats
+    SUM = 0  # sum of weights; then its inverse
+    VALUE = AREA  # weighted sums of the experts; then the picture
+    SLOPE = VALUE + C * AREA  # dL/dpicture
+    BASE = SLOPE + C * AREA  # sum over channels of dL/dpicture times picture
+    LANES = BASE + AREA  # per column of the tile: 3 sums for the logit, C for colours, C for colours times dy
+    SIZE = LANES + (3 + 2 * C) * TILE
+    F = np.float32
+
+    @njit(nogil=True, cache=True)
+    def scratch():
+        room = np.zeros(SIZE + 16, np.float32)
+        shift = (64 - room.ctypes.data % 64) % 64 // 4  # a row of a tile is one cache line
+        return room[shift : shift + SIZE]
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+        top = F(-3.0e38)
+        for q in range(tile_start[t], tile_start[t + 1]):
+            top = max(top, geometry[pair_kernel[tile_pairs[q]], 3])
+        return top - bars[t] > DEEP
+
+    @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+    def forward_tile(t, x0, y0, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s):
+        """Weights and weighted sums of one tile into scratch; weights are relative to 2^bar."""
+        for i in range(AREA * (1 + C)):
+            s[i] = F(0)
+        for q in range(tile_start[t], tile_start[t + 1]):
+            p = tile_pairs[q]
+            j = pair_kernel[p]
+            first, last = int(pair_rows[p, 0]), int(pair_rows[p, 1])
+            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
+            dx = x0 - centres[j, 0]
+            dy0 = y0 - centres[j, 1]
+            prior = geometry[j, 3] * LOG2E - bar
+            step = F(f0)
+            m0 = experts[j, 0]
+            m1 = experts[j, 1] if C > 1 else F(0)
+            m2 = experts[j, 2] if C > 2 else F(0)
+            m3 = experts[j, 3] if C > 3 else F(0)
+            h0 = experts[j, C] if SLOPES else F(0)
+            h1 = experts[j, C + 2] if SLOPES and C > 1 else F(0)
+            h2 = experts[j, C + 4] if SLOPES and C > 2 else F(0)
+            h3 = experts[j, C + 6] if SLOPES and C > 3 else F(0)
+            for r in range(first, last):
+                dy = dy0 + r
+                v = f2 * dy
+                top = F(prior - v * v)
+                a = F(f0 * dx + f1 * dy)
+                n0, n1, n2, n3 = m0, m1, m2, m3
+                if SLOPES:
+                    n0 = F(m0 + h0 * dx + experts[j, C + 1] * dy)
+                    if C > 1:
+                        n1 = F(m1 + h1 * dx + experts[j, C + 3] * dy)
+                    if C > 2:
+                        n2 = F(m2 + h2 * dx + experts[j, C + 5] * dy)
+                    if C > 3:
+                        n3 = F(m3 + h3 * dx + experts[j, C + 7] * dy)
+                row = r * TILE
+                for x in range(TILE):
+                    lane = F(x)
+                    u = a + step * lane
+                    w = _exp2(max(top - u * u, F(-126)))
+                    s[SUM + row + x] += w
+                    if SLOPES:
+                        s[VALUE + row + x] += w * (n0 + h0 * lane)
+                        if C > 1:
+                            s[VALUE + AREA + row + x] += w * (n1 + h1 * lane)
+                        if C > 2:
+                            s[VALUE + 2 * AREA + row + x] += w * (n2 + h2 * lane)
+                        if C > 3:
+                            s[VALUE + 3 * AREA + row + x] += w * (n3 + h3 * lane)
+                    else:
+                        s[VALUE + row + x] += w * n0
+                        if C > 1:
+                            s[VALUE + AREA + row + x] += w * n1
+                        if C > 2:
+                            s[VALUE + 2 * AREA + row + x] += w * n2
+                        if C > 3:
+                            s[VALUE + 3 * AREA + row + x] += w * n3
+        for i in range(AREA):
+            inverse = F(1) / max(s[SUM + i], F(1e-37))  # zero only beyond the canvas's edge
+            s[SUM + i] = inverse
+            for c in range(C):
+                s[VALUE + c * AREA + i] *= inverse
+
+    @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+    def backward_tile(t, x0, y0, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s, out):
+        """Partial gradients of one tile's pairs, from scratch that holds inverse sums, dL/dpicture and its base."""
+        for q in range(tile_start[t], tile_start[t + 1]):
+            p = tile_pairs[q]
+            j = pair_kernel[p]
+            first, last = int(pair_rows[p, 0]), int(pair_rows[p, 1])
+            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
+            dx = x0 - centres[j, 0]
+            dy0 = y0 - centres[j, 1]
+            prior = geometry[j, 3] * LOG2E - bar
+            step = F(f0)
+            m0 = experts[j, 0]
+            m1 = experts[j, 1] if C > 1 else F(0)
+            m2 = experts[j, 2] if C > 2 else F(0)
+            m3 = experts[j, 3] if C > 3 else F(0)
+            h0 = experts[j, C] if SLOPES else F(0)
+            h1 = experts[j, C + 2] if SLOPES and C > 1 else F(0)
+            h2 = experts[j, C + 4] if SLOPES and C > 2 else F(0)
+            h3 = experts[j, C + 6] if SLOPES and C > 3 else F(0)
+            for i in range((3 + 2 * C) * TILE):
+                s[LANES + i] = F(0)
+            for r in range(first, last):
+                dy = dy0 + r
+                v = f2 * dy
+                top = F(prior - v * v)
+                a = F(f0 * dx + f1 * dy)
+                down = F(dy)
+                n0, n1, n2, n3 = m0, m1, m2, m3
+                if SLOPES:
+                    n0 = F(m0 + h0 * dx + experts[j, C + 1] * dy)
+                    if C > 1:
+                        n1 = F(m1 + h1 * dx + experts[j, C + 3] * dy)
+                    if C > 2:
+                        n2 = F(m2 + h2 * dx + experts[j, C + 5] * dy)
+                    if C > 3:
+                        n3 = F(m3 + h3 * dx + experts[j, C + 7] * dy)
+                row = r * TILE
+                for x in range(TILE):
+                    lane = F(x)
+                    u = a + step * lane
+                    w = _exp2(max(top - u * u, F(-126))) * s[SUM + row + x]
+                    g0 = s[SLOPE + row + x]
+                    worth = g0 * (n0 + h0 * lane if SLOPES else n0) - s[BASE + row + x]
+                    s[LANES + 3 * TILE + x] += w * g0
+                    if SLOPES:
+                        s[LANES + (3 + C) * TILE + x] += w * g0 * down
+                    if C > 1:
+                        g1 = s[SLOPE + AREA + row + x]
+                        worth += g1 * (n1 + h1 * lane if SLOPES else n1)
+                        s[LANES + 4 * TILE + x] += w * g1
+                        if SLOPES:
+                            s[LANES + (4 + C) * TILE + x] += w * g1 * down
+                    if C > 2:
+                        g2 = s[SLOPE + 2 * AREA + row + x]
+                        worth += g2 * (n2 + h2 * lane if SLOPES else n2)
+                        s[LANES + 5 * TILE + x] += w * g2
+                        if SLOPES:
+                            s[LANES + (5 + C) * TILE + x] += w * g2 * down
+                    if C > 3:
+                        g3 = s[SLOPE + 3 * AREA + row + x]
+                        worth += g3 * (n3 + h3 * lane if SLOPES else n3)
+                        s[LANES + 6 * TILE + x] += w * g3
+                        if SLOPES:
+                            s[LANES + (6 + C) * TILE + x] += w * g3 * down
+                    d = w * worth
+                    s[LANES + x] += d
+                    s[LANES + TILE + x] += d * down
+                    s[LANES + 2 * TILE + x] += d * down * down
+            d0, d1, d2, dy1, dxy, dyy = F(0), F(0), F(0), F(0), F(0), F(0)
+            for x in range(TILE):
+                lane = F(x)
+                d = s[LANES + x]
+                d0 += d
+                d1 += d * lane
+                d2 += d * lane * lane
+                dy1 += s[LANES + TILE + x]
+                dxy += s[LANES + TILE + x] * lane
+                dyy += s[LANES + 2 * TILE + x]
+            out[p, 0] = d0
+            out[p, 1] = F(dx * d0 + d1)
+            out[p, 2] = dy1
+            out[p, 3] = F(dx * dx * d0 + 2.0 * dx * d1 + d2)
+            out[p, 4] = F(dx * dy1 + dxy)
+            out[p, 5] = dyy
+            for c in range(C):
+                e0, e1, e2 = F(0), F(0), F(0)
+                for x in range(TILE):
+                    e0 += s[LANES + (3 + c) * TILE + x]
+                    e1 += s[LANES + (3 + c) * TILE + x] * F(x)
+                    if SLOPES:
+                        e2 += s[LANES + (3 + C + c) * TILE + x]
+                out[p, MOMENTS + c] = e0
+                if SLOPES:
+                    out[p, MOMENTS + C + 2 * c] = F(dx * e0 + e1)
+                    out[p, MOMENTS + C + 2 * c + 1] = e2
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def expert_at(experts, j, c, dx, dy):
+        value = np.float64(experts[j, c])
+        if SLOPES:
+            value += experts[j, C + 2 * c] * dx + experts[j, C + 2 * c + 1] * dy
+        return value
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def deep_pixel(t, x, y, centres, geometry, pair_kernel, tile_pairs, tile_start, gates):
+        """The gates of one pixel in float64 with their maximum taken out, for all kernels of the tile."""
+        begin, end = tile_start[t], tile_start[t + 1]
+        highest = -1.0e300
+        for q in range(begin, end):
+            j = pair_kernel[tile_pairs[q]]
+            dx, dy = x - centres[j, 0], y - centres[j, 1]
+            u = np.float64(geometry[j, 0]) * dx + np.float64(geometry[j, 1]) * dy
+            v = np.float64(geometry[j, 2]) * dy
+            logit = np.float64(geometry[j, 3]) - 0.5 * (u * u + v * v)
+            gates[q - begin] = logit
+            highest = max(highest, logit)
+        total = 0.0
+        for i in range(end - begin):
+            gates[i] = math.exp(gates[i] - highest)
+            total += gates[i]
+        for i in range(end - begin):
+            gates[i] /= total
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def deep_forward(t, x0, y0, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s):
+        begin, end = tile_start[t], tile_start[t + 1]
+        gates = np.empty(end - begin, np.float64)
+        for r in range(tall):
+            for x in range(wide):
+                deep_pixel(t, x0 + x, y0 + r, centres, geometry, pair_kernel, tile_pairs, tile_start, gates)
+                for c in range(C):
+                    value = 0.0
+                    for q in range(begin, end):
+                        j = pair_kernel[tile_pairs[q]]
+                        dx, dy = x0 + x - centres[j, 0], y0 + r - centres[j, 1]
+                        value += gates[q - begin] * expert_at(experts, j, c, dx, dy)
+                    s[VALUE + c * AREA + r * TILE + x] = F(value)
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def deep_backward(t, x0, y0, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out):
+        begin, end = tile_start[t], tile_start[t + 1]
+        gates = np.empty(end - begin, np.float64)
+        sums = np.zeros((end - begin, PARTIAL), np.float64)
+        for r in range(tall):
+            for x in range(wide):
+                deep_pixel(t, x0 + x, y0 + r, centres, geometry, pair_kernel, tile_pairs, tile_start, gates)
+                at = r * TILE + x
+                for q in range(begin, end):
+                    i = q - begin
+                    j = pair_kernel[tile_pairs[q]]
+                    dx, dy = x0 + x - centres[j, 0], y0 + r - centres[j, 1]
+                    worth = -np.float64(s[BASE + at])
+                    for c in range(C):
+                        g = np.float64(s[SLOPE + c * AREA + at])
+                        worth += g * expert_at(experts, j, c, dx, dy)
+                        sums[i, MOMENTS + c] += gates[i] * g
+                        if SLOPES:
+                            sums[i, MOMENTS + C + 2 * c] += gates[i] * g * dx
+                            sums[i, MOMENTS + C + 2 * c + 1] += gates[i] * g * dy
+                    d = gates[i] * worth
+                    sums[i, 0] += d
+                    sums[i, 1] += d * dx
+                    sums[i, 2] += d * dy
+                    sums[i, 3] += d * dx * dx
+                    sums[i, 4] += d * dx * dy
+                    sums[i, 5] += d * dy * dy
+        for q in range(begin, end):
+            for k in range(PARTIAL):
+                out[tile_pairs[q], k] = sums[q - begin, k]
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def forward(tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, picture, sums):
+        """Draw some tiles into picture (C, H, W); sums (H, W) keeps the inverse sum of weights of each pixel."""
+        height, width = sums.shape
+        columns = -(-width // TILE)
+        s = scratch()
+        for t in tiles:
+            left, up = t % columns * TILE, t // columns * TILE
+            wide, tall = min(TILE, width - left), min(TILE, height - up)
+            if is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+                deep_forward(
+                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
+                )
+            else:
+                forward_tile(
+                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
+                    bars[t] * LOG2E, s,
+                )  # fmt: skip
+            for r in range(tall):
+                for x in range(wide):
+                    sums[up + r, left + x] = s[SUM + r * TILE + x]
+                for c in range(C):
+                    for x in range(wide):
+                        picture[c, up + r, left + x] = s[VALUE + c * AREA + r * TILE + x]
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def set_slopes(s, wide, tall):
+        """Clear dL/dpicture beyond the canvas's edge and sum dL/dpicture times picture over channels."""
+        for i in range(AREA):
+            inside = i % TILE < wide and i // TILE < tall
+            base = F(0)
+            for c in range(C):
+                if not inside:
+                    s[SLOPE + c * AREA + i] = F(0)
+                    s[VALUE + c * AREA + i] = F(0)
+                base += s[SLOPE + c * AREA + i] * s[VALUE + c * AREA + i]
+            s[BASE + i] = base
+            if not inside:
+                s[SUM + i] = F(0)
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def backward(
+        tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, picture, sums, slope, out
+    ):
+        """Partial gradients (Q, PARTIAL) of some tiles from dL/dpicture (C, H, W)."""
+        height, width = sums.shape
+        columns = -(-width // TILE)
+        s = scratch()
+        for t in tiles:
+            left, up = t % columns * TILE, t // columns * TILE
+            wide, tall = min(TILE, width - left), min(TILE, height - up)
+            for r in range(tall):
+                for x in range(wide):
+                    i = r * TILE + x
+                    s[SUM + i] = sums[up + r, left + x]
+                    for c in range(C):
+                        s[VALUE + c * AREA + i] = picture[c, up + r, left + x]
+                        s[SLOPE + c * AREA + i] = slope[c, up + r, left + x]
+            set_slopes(s, wide, tall)
+            if is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+                deep_backward(
+                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
+                )
+            else:
+                backward_tile(
+                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
+                    bars[t] * LOG2E, s, out,
+                )  # fmt: skip
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def squared(
+        tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, target, out, errors
+    ):
+        """Draw some tiles, compare with target (C, H, W), and go back at once; errors (H, W) gets squared errors.
+
+        The loss is the sum of squared errors over pixels and channels.
+        """
+        height, width = errors.shape
+        columns = -(-width // TILE)
+        s = scratch()
+        for t in tiles:
+            left, up = t % columns * TILE, t // columns * TILE
+            wide, tall = min(TILE, width - left), min(TILE, height - up)
+            deep = is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
+            if deep:
+                deep_forward(
+                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
+                )
+            else:
+                forward_tile(
+                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
+                    bars[t] * LOG2E, s,
+                )  # fmt: skip
+            for r in range(tall):
+                for x in range(wide):
+                    i = r * TILE + x
+                    total = F(0)
+                    for c in range(C):
+                        difference = s[VALUE + c * AREA + i] - target[c, up + r, left + x]
+                        s[SLOPE + c * AREA + i] = F(2) * difference
+                        total += difference * difference
+                    errors[up + r, left + x] = total
+            set_slopes(s, wide, tall)
+            if deep:
+                deep_backward(
+                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
+                )
+            else:
+                backward_tile(
+                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
+                    bars[t] * LOG2E, s, out,
+                )  # fmt: skip
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def gather(first, last, geometry, experts, kernel_start, partial, slope):
+        """Sum each kernel's partial gradients: slope (N, 6 + WIDTH) = centre, factors, log prior, expert."""
+        for j in range(first, last):
+            m = np.zeros(PARTIAL, np.float64)
+            for p in range(kernel_start[j], kernel_start[j + 1]):
+                for k in range(PARTIAL):
+                    m[k] += partial[p, k]
+            f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
+            along = f0 * m[1] + f1 * m[2]
+            slope[j, 0] = f0 * along
+            slope[j, 1] = f1 * along + f2 * f2 * m[2]
+            slope[j, 2] = -(f0 * m[3] + f1 * m[4])
+            slope[j, 3] = -(f0 * m[4] + f1 * m[5])
+            slope[j, 4] = -f2 * m[5]
+            slope[j, 5] = m[0]
+            for k in range(WIDTH):
+                slope[j, 6 + k] = m[MOMENTS + k]
+            if SLOPES:  # the expert is linear in x - centre, so the centre moves its value too
+                for c in range(C):
+                    slope[j, 0] -= experts[j, C + 2 * c] * m[MOMENTS + c]
+                    slope[j, 1] -= experts[j, C + 2 * c + 1] * m[MOMENTS + c]
+
+    return SimpleNamespace(forward=forward, backward=backward, squared=squared, gather=gather, partial=PARTIAL)
