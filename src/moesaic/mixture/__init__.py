@@ -1,0 +1,1 @@
+"""A picture as steered experts: the mixture, its renderers, and the fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ class Packed:
     experts: Floats  # (N, C) colours, or (N, 3 C): colours, then pairs of slopes
     channels: int
     order: int
+
+    def with_experts(self, experts: Floats) -> Packed:
+        """The same kernels with other experts."""
+        return replace(self, experts=experts)
 
 
 def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:

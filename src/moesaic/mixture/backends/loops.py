@@ -22,13 +22,14 @@ from moesaic.mixture.backends.cover import TILE
 AREA = TILE * TILE
 LOG2E = math.log2(math.e)
 HALF = math.sqrt(LOG2E / 2)  # |L^T d|^2 / 2 in powers of two is |HALF L^T d|^2
-DEEP = 60.0  # tiles whose bar lies this far below the largest prior are drawn in float64
+STEEP = 60.0  # tiles whose bar lies this far below the largest prior need a maximum for each pixel
+DEEP = 400.0  # and beyond this, logits need float64
 FAST = {"contract", "nsz", "arcp", "nnan", "ninf", "reassoc"}
 MOMENTS = 6  # sums of dL/dlogit times 1, dx, dy, dx dx, dx dy, dy dy
 
 
 @njit(nogil=True, inline="always", fastmath=FAST, error_model="numpy")
-def _exp2(x):
+def exp2(x):
     """2^x for -126 <= x <= 127: exponent bits and a polynomial of degree 5, relative error below 1e-7."""
     whole = np.rint(x)
     part = x - whole
@@ -53,7 +54,8 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
     VALUE = AREA  # weighted sums of the experts; then the picture
     SLOPE = VALUE + C * AREA  # dL/dpicture
     BASE = SLOPE + C * AREA  # sum over channels of dL/dpicture times picture
-    LANES = BASE + AREA  # per column of the tile: 3 sums for the logit, C for colours, C for colours times dy
+    PEAK = BASE + AREA  # what logits are relative to, in powers of two: 0, or each pixel's largest logit
+    LANES = PEAK + AREA  # per column of the tile: 3 sums for the logit, C for colours, C for colours times dy
     SIZE = LANES + (3 + 2 * C) * TILE
     F = np.float32
 
@@ -64,11 +66,32 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         return room[shift : shift + SIZE]
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+    def depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+        """How far the bar of a tile lies below the largest prior of its kernels."""
         top = F(-3.0e38)
         for q in range(tile_start[t], tile_start[t + 1]):
             top = max(top, geometry[pair_kernel[tile_pairs[q]], 3])
-        return top - bars[t] > DEEP
+        return top - bars[t]
+
+    @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+    def peaks(t, steep, x0, y0, centres, geometry, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s):
+        """Each pixel's largest logit relative to the bar where a tile is steep, else 0."""
+        for i in range(AREA):
+            s[PEAK + i] = F(0)
+        if not steep:
+            return
+        for q in range(tile_start[t], tile_start[t + 1]):
+            p = tile_pairs[q]
+            j = pair_kernel[p]
+            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
+            dx = x0 - centres[j, 0]
+            for r in range(int(pair_rows[p, 0]), int(pair_rows[p, 1])):
+                dy = y0 - centres[j, 1] + r
+                top = F(geometry[j, 3] * LOG2E - bar - f2 * dy * f2 * dy)
+                a = F(f0 * dx + f1 * dy)
+                for x in range(TILE):
+                    u = a + F(f0) * F(x)
+                    s[PEAK + r * TILE + x] = max(s[PEAK + r * TILE + x], top - u * u)
 
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
     def forward_tile(t, x0, y0, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s):
@@ -110,7 +133,7 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 for x in range(TILE):
                     lane = F(x)
                     u = a + step * lane
-                    w = _exp2(max(top - u * u, F(-126)))
+                    w = exp2(max(top - u * u - s[PEAK + row + x], F(-126)))
                     s[SUM + row + x] += w
                     if SLOPES:
                         s[VALUE + row + x] += w * (n0 + h0 * lane)
@@ -175,7 +198,7 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 for x in range(TILE):
                     lane = F(x)
                     u = a + step * lane
-                    w = _exp2(max(top - u * u, F(-126))) * s[SUM + row + x]
+                    w = exp2(max(top - u * u - s[PEAK + row + x], F(-126))) * s[SUM + row + x]
                     g0 = s[SLOPE + row + x]
                     worth = g0 * (n0 + h0 * lane if SLOPES else n0) - s[BASE + row + x]
                     s[LANES + 3 * TILE + x] += w * g0
@@ -272,6 +295,8 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                         dx, dy = x0 + x - centres[j, 0], y0 + r - centres[j, 1]
                         value += gates[q - begin] * expert_at(experts, j, c, dx, dy)
                     s[VALUE + c * AREA + r * TILE + x] = F(value)
+        for i in range(AREA):
+            s[SUM + i] = F(0)  # no float32 sum stands for these pixels, and the float64 way back needs none
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def deep_backward(t, x0, y0, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out):
@@ -314,11 +339,16 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         for t in tiles:
             left, up = t % columns * TILE, t // columns * TILE
             wide, tall = min(TILE, width - left), min(TILE, height - up)
-            if is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
+            if range_of_logits > DEEP:
                 deep_forward(
                     t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
                 )
             else:
+                peaks(
+                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
+                    tile_pairs, tile_start, bars[t] * LOG2E, s,
+                )  # fmt: skip
                 forward_tile(
                     t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
                     bars[t] * LOG2E, s,
@@ -364,11 +394,16 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                         s[VALUE + c * AREA + i] = picture[c, up + r, left + x]
                         s[SLOPE + c * AREA + i] = slope[c, up + r, left + x]
             set_slopes(s, wide, tall)
-            if is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
+            if range_of_logits > DEEP:
                 deep_backward(
                     t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
                 )
             else:
+                peaks(
+                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
+                    tile_pairs, tile_start, bars[t] * LOG2E, s,
+                )  # fmt: skip
                 backward_tile(
                     t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
                     bars[t] * LOG2E, s, out,
@@ -388,12 +423,16 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         for t in tiles:
             left, up = t % columns * TILE, t // columns * TILE
             wide, tall = min(TILE, width - left), min(TILE, height - up)
-            deep = is_deep(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
-            if deep:
+            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
+            if range_of_logits > DEEP:
                 deep_forward(
                     t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
                 )
             else:
+                peaks(
+                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
+                    tile_pairs, tile_start, bars[t] * LOG2E, s,
+                )  # fmt: skip
                 forward_tile(
                     t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
                     bars[t] * LOG2E, s,
@@ -408,7 +447,7 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                         total += difference * difference
                     errors[up + r, left + x] = total
             set_slopes(s, wide, tall)
-            if deep:
+            if range_of_logits > DEEP:
                 deep_backward(
                     t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
                 )
@@ -441,4 +480,14 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                     slope[j, 0] -= experts[j, C + 2 * c] * m[MOMENTS + c]
                     slope[j, 1] -= experts[j, C + 2 * c + 1] * m[MOMENTS + c]
 
-    return SimpleNamespace(forward=forward, backward=backward, squared=squared, gather=gather, partial=PARTIAL)
+    return SimpleNamespace(
+        forward=forward,
+        backward=backward,
+        squared=squared,
+        gather=gather,
+        depth=depth,
+        peaks=peaks,
+        scratch=scratch,
+        partial=PARTIAL,
+        peak_at=PEAK,
+    )

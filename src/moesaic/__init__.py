@@ -1,0 +1,58 @@
+"""moesaic: pictures as sparse mixtures of experts.
+
+Every public name is imported on first use, so `import moesaic` itself loads neither torch nor NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moesaic.codec import decode, encode, load, save
+    from moesaic.errors import MoesaicError
+    from moesaic.image import Picture, read_picture, write_picture
+    from moesaic.mixture.fit import fit
+    from moesaic.mixture.model import Mixture
+    from moesaic.mixture.render import render
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Mixture",
+    "MoesaicError",
+    "Picture",
+    "__version__",
+    "decode",
+    "encode",
+    "fit",
+    "load",
+    "read_picture",
+    "render",
+    "save",
+    "write_picture",
+]
+
+_HOMES = {
+    "Mixture": "moesaic.mixture.model",
+    "MoesaicError": "moesaic.errors",
+    "Picture": "moesaic.image",
+    "decode": "moesaic.codec",
+    "encode": "moesaic.codec",
+    "fit": "moesaic.mixture.fit",
+    "load": "moesaic.codec",
+    "read_picture": "moesaic.image",
+    "render": "moesaic.mixture.render",
+    "save": "moesaic.codec",
+    "write_picture": "moesaic.image",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'moesaic' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

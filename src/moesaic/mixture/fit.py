@@ -1,0 +1,309 @@
+"""fit(): a mixture from pixels, for a number of experts, a PSNR to reach, or a time to spend."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moesaic.errors import ArgumentError, LimitError
+from moesaic.mixture import colours, growth, start
+from moesaic.mixture.backends import cpu, descent
+from moesaic.mixture.backends.cover import Cover, cover, exact_margin
+from moesaic.mixture.backends.threads import default_threads, run
+from moesaic.mixture.model import Mixture
+
+if TYPE_CHECKING:
+    from moesaic.image import PictureSource
+
+STEPS = 800  # of gradient descent, when neither steps nor seconds are given
+PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
+FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
+DECIBELS = 2.6  # gained by twice the experts on natural pictures; only the first guess of a search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """How a fit moves; the defaults are those of docs/fitting.md."""
+
+    rate_centre: float = 0.4  # standard deviations of the kernel, a step of Adam at the start of the cosine
+    rate_shape: float = 0.13  # relative change of the factor
+    rate_prior: float = 0.1  # nats
+    rate_colour: float = 0.02
+    rate_slope: float = 0.02  # colour per standard deviation
+    decay1: float = 0.9
+    decay2: float = 0.9
+    margin: float = 8.0  # between logits, for the lists of a fit: omitted kernels weigh below exp(-8) of the best
+    relist: int = 8  # steps between listings of kernels by tile
+    moved: float = 0.1  # share of the kernels that one round may move
+    worth: float = 0.1  # gain asked of a move, against its cost
+    rounds: int = 25  # rounds of moves in a long fit
+    apart: int = 25  # steps between rounds at least
+    until: float = 0.7  # share of the fit in which kernels are moved
+    sharpest: float = 5.0  # 1/px
+    solve: int = 8  # steps of conjugate gradients on the colours at the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a progress callback is told."""
+
+    step: int
+    steps: int | None  # None when a time is spent rather than steps
+    seconds: float  # since the fit began
+    seconds_left: float  # expected
+    psnr: float  # dB, of the last step
+    experts: int
+    phase: str = "fit"
+
+
+Callback = Callable[[Progress], "bool | None"]
+
+
+def fit(
+    picture: PictureSource,
+    *,
+    experts: int | None = None,
+    psnr: float | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    order: int = 0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callback | None = None,
+    config: FitConfig | None = None,
+) -> Mixture:
+    """Fit a mixture to a picture.
+
+    Args:
+        picture: a path, Pillow image, array or tensor; whatever `moesaic.read_picture` takes.
+        experts: number of kernels. Without experts and psnr, one for every 40 pixels.
+        psnr: dB to reach with as few experts as a short search finds, instead of a number of experts.
+        seconds: time to spend, by the clock; the result then depends on the machine's speed.
+        steps: gradient steps instead of a time; with neither, 800.
+        order: 0 for constant experts, 1 for experts linear in position.
+        seed: of the random start; the same seed, steps and machine give the same bytes.
+        threads: of the CPU backend; as many as the process may use when None. Does not change the result.
+        progress: called after each step; returning True ends the fit early with what there is.
+        config: rates and rhythm.
+
+    Returns:
+        The mixture on the picture's canvas, float32; with alpha its colours are premultiplied.
+
+    Raises:
+        ArgumentError: a number is out of range, or both experts and psnr are given.
+        LimitError: the PSNR is not reached with one expert for every two pixels.
+        PictureError: the picture cannot be read.
+
+    Source: docs/fitting.md; the normalised mixture of arXiv 2510.05814 with a start, moves and steps of our own.
+    """
+    from moesaic.image import read_picture
+
+    read = read_picture(picture)
+    target = np.ascontiguousarray(read.premultiplied().transpose(2, 0, 1), dtype=np.float32)
+    return fit_pixels(
+        target,
+        experts=experts,
+        psnr=psnr,
+        seconds=seconds,
+        steps=steps,
+        order=order,
+        seed=seed,
+        threads=threads,
+        progress=progress,
+        config=config,
+    )
+
+
+def fit_pixels(
+    target: NDArray[np.float32],  # (C, H, W), premultiplied
+    *,
+    experts: int | None = None,
+    psnr: float | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    order: int = 0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callback | None = None,
+    config: FitConfig | None = None,
+) -> Mixture:
+    """`fit` for pixels that have been read already; see there."""
+    pixels = target.shape[1] * target.shape[2]
+    if experts is not None and psnr is not None:
+        raise ArgumentError("give experts or psnr, not both: a PSNR decides the number of experts")
+    if experts is not None and not 1 <= experts <= max(64, 4 * pixels):
+        raise ArgumentError(f"experts ({experts}) must lie between 1 and {max(64, 4 * pixels)} for {pixels} pixels")
+    if psnr is not None and not 0.0 < psnr <= 100.0:
+        raise ArgumentError(f"psnr ({psnr}) must lie between 0 and 100 dB")
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0.0):
+        raise ArgumentError(f"seconds ({seconds}) must be positive")
+    if steps is not None and (steps < 1 or seconds is not None):
+        raise ArgumentError("steps must be at least 1, and comes instead of seconds")
+    if order not in (0, 1):
+        raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
+    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig())
+    if psnr is None:
+        search.begin(experts or max(1, round(pixels / PIXELS_PER_EXPERT)))
+        search.descend(steps=None if seconds else steps or STEPS, seconds=seconds)
+    else:
+        search.reach(psnr, steps or STEPS, seconds)
+    return search.mixture()
+
+
+@dataclass(slots=True)
+class _Fit:
+    """One picture being fitted: the kernels, the means of Adam, and the clock."""
+
+    target: NDArray[np.float32]
+    order: int
+    seed: int
+    threads: int
+    progress: Callback | None
+    config: FitConfig
+    began: float = field(default_factory=time.perf_counter)
+    stopped: bool = False
+    packed: cpu.Packed = field(init=False)
+
+    def begin(self, experts: int) -> None:
+        """Place kernels anew."""
+        self.packed = start.begin(self.target, experts, self.order, np.random.default_rng(self.seed))
+
+    def mixture(self) -> Mixture:
+        """What has been fitted, as tensors."""
+        height, width = self.target.shape[1:]
+        return colours.unpack(self.packed, width, height)
+
+    def list_kernels(self, margin: float) -> Cover:
+        height, width = self.target.shape[1:]
+        return cover(self.packed.centres, self.packed.geometry, width, height, margin, self.threads)
+
+    def psnr(self) -> float:
+        """dB of the exact picture, clipped to [0, 1]."""
+        picture, _ = cpu.forward(self.packed, self.list_kernels(exact_margin(len(self.packed.centres))), self.threads)
+        return _decibels(float(np.mean((np.clip(picture, 0.0, 1.0) - self.target) ** 2, dtype=np.float64)))
+
+    def descend(self, *, steps: int | None, seconds: float | None, rate: float = 1.0, phase: str = "fit") -> None:
+        """Adam on all parameters under a cosine, with rounds of moves; then the colours in closed form."""
+        c = self.config
+        rates = self._rates() * rate
+        first = np.zeros((len(self.packed.centres), len(rates)), np.float32)
+        second = np.zeros_like(first)
+        began = time.perf_counter()
+        listed: Cover | None = None
+        done, count, last_move = 0.0, 0, 0
+        while done < 1.0 and not self.stopped:
+            if listed is None or count % c.relist == 0:
+                listed = self.list_kernels(c.margin)
+            errors, slope = cpu.squared_error(self.packed, listed, self.target, self.threads)
+            count += 1
+            spent = time.perf_counter() - began
+            done = count / steps if steps is not None else spent / (seconds or 1.0)
+            now = rates * (0.51 + 0.49 * math.cos(math.pi * min(done, 1.0)))
+            self._step(slope, first, second, now.astype(np.float32), count)
+            gap = max(c.apart, int((steps or count / max(done, 1e-6)) / c.rounds))
+            if count - last_move >= gap and done <= c.until:
+                last_move = count
+                found = growth.survey(self.packed, self.list_kernels(c.margin), self.target, self.threads)
+                parents, places = growth.moves(found, c.moved, c.worth)
+                growth.split(self.packed, parents, places, found)
+                first[places], second[places] = 0.0, second[parents]
+                first[parents] *= 0.5
+                listed = None
+            if self.progress is not None:
+                left = spent * (1.0 - done) / done if steps is not None else max((seconds or 0.0) - spent, 0.0)
+                quality = _decibels(float(errors.sum(dtype=np.float64)) / self.target.size)
+                told = Progress(
+                    step=count,
+                    steps=steps,
+                    seconds=time.perf_counter() - self.began,
+                    seconds_left=left,
+                    psnr=quality,
+                    experts=len(self.packed.centres),
+                    phase=phase,
+                )
+                self.stopped = bool(self.progress(told))
+        self.packed = self.packed.with_experts(
+            colours.solve(self.packed, self.target, steps=c.solve, damping=0.05, threads=self.threads)
+        )
+
+    def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
+        """Search for the fewest experts that reach a PSNR: a probe, a full fit, then growth or pruning."""
+        pixels = self.target.shape[1] * self.target.shape[2]
+        most = max(1, int(pixels / FINEST))
+        probe = min(most, max(4, pixels // 100))
+        share = (lambda part: None) if seconds is None else (lambda part: part * seconds)  # noqa: E731
+        self.begin(probe)
+        self.descend(steps=None if seconds else min(60, steps), seconds=share(0.05), phase="search")
+        octaves = (psnr - self.psnr() - 1.5) / DECIBELS  # a probe stays about 1.5 dB below a full fit
+        experts = int(np.clip(probe * 2.0**octaves, 1, most))
+        self.begin(experts)
+        self.descend(steps=None if seconds else steps, seconds=share(0.55))
+        decibels = DECIBELS
+        tried: list[tuple[float, float]] = []
+        best: tuple[int, cpu.Packed] | None = None
+        for _ in range(4):
+            reached, experts = self.psnr(), len(self.packed.centres)
+            if reached >= psnr and (best is None or experts < best[0]):
+                best = (experts, self.packed)
+            if self.stopped or psnr <= reached <= psnr + 0.05 or (experts == most and reached < psnr):
+                break
+            tried.append((math.log2(experts), reached))
+            if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
+                decibels = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
+                decibels = min(max(decibels, 1.0), 6.0)
+            wanted = int(np.clip(round(experts * 2.0 ** ((psnr + 0.02 - reached) / decibels)), 1, most))
+            self._resize(wanted if wanted != experts else experts + 1)
+            self.descend(steps=None if seconds else max(steps // 3, 1), seconds=share(0.1), rate=0.5, phase="search")
+        if best is not None:
+            self.packed = best[1]
+        elif not self.stopped and self.psnr() < psnr:
+            raise LimitError(
+                f"{psnr:g} dB are not reached: {self.psnr():.2f} dB with {len(self.packed.centres)} experts; "
+                "ask for a lower psnr, or for a number of experts and more steps"
+            )
+
+    def _resize(self, experts: int) -> None:
+        """Grow by splits or prune by cost, in rounds that leave the rest time to adapt."""
+        while len(self.packed.centres) != experts:
+            n = len(self.packed.centres)
+            found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+            if experts > n:
+                self.packed = growth.grown(self.packed, min(experts - n, max(1, n // 2)), found)
+            else:
+                self.packed = growth.pruned(self.packed, min(n - experts, max(1, n // 4)), found)
+
+    def _rates(self) -> NDArray[np.float64]:
+        c, channels = self.config, self.packed.channels
+        slopes = self.packed.experts.shape[1] - channels
+        return np.array(
+            [c.rate_centre] * 2 + [c.rate_shape] * 3 + [c.rate_prior]
+            + [c.rate_colour] * channels + [c.rate_slope] * slopes
+        )  # fmt: skip
+
+    def _step(
+        self,
+        slope: NDArray[np.float32],
+        first: NDArray[np.float32],
+        second: NDArray[np.float32],
+        rates: NDArray[np.float32],
+        count: int,
+    ) -> None:
+        p, c = self.packed, self.config
+        widest = 0.5 / max(self.target.shape[1:])
+        edges = np.linspace(0, len(p.centres), self.threads + 1).astype(int)
+        arrays = (p.centres, p.geometry, p.experts, slope, first, second, rates)
+        numbers = (c.decay1, c.decay2, count, c.sharpest, widest, p.channels)
+        run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in zip(edges, edges[1:])], self.threads)
+
+
+def _decibels(mean_square: float) -> float:
+    return -10.0 * math.log10(max(mean_square, 1e-12))
+
+
