@@ -42,12 +42,8 @@ def survey(packed: cpu.Packed, listed: Cover, target: NDArray[np.float32], threa
         picture, _ = cpu.forward(packed, listed, threads)
     loops = surveys(packed.channels)
     sums_of_pairs = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
-    inputs = (flat.centres, flat.geometry, flat.experts, listed.pair_kernel, listed.pair_rows)
-    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
-    tasks = [
-        partial(loops.survey, tiles, *inputs, *lists, picture, sums, target, sums_of_pairs)
-        for tiles in cpu.spans(listed, threads)
-    ]
+    work = cpu.work(flat, listed)
+    tasks = [partial(loops.survey, t, work, picture, sums, target, sums_of_pairs) for t in cpu.spans(listed, threads)]
     run(tasks, threads)
     n = len(packed.centres)
     found = Survey(np.empty(n), np.empty(n), np.empty((n, 2)), np.empty((n, packed.channels)))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from moesaic.mixture.backends import cpu
-from moesaic.mixture.backends.cover import TILE, Cover
+from moesaic.mixture.backends.cover import Cover
 from moesaic.mixture.backends.cover import cover as list_kernels
+from moesaic.mixture.backends.layout import TILE
 from moesaic.mixture.backends.threads import default_threads
 
 threads: int | None = None  # None: as many as the process may use

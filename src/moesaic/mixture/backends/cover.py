@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from moesaic.mixture.backends.layout import TILE
 from moesaic.mixture.backends.threads import run
 
-TILE = 16  # px; a side of a tile
 BLOCK = 4  # px; bars are found for blocks of this side, since a bound over a whole tile would be loose
 GROUP = 8  # tiles; kernels far from everything are sorted out by groups of this side first
 NOTHING = -3.0e38  # finite, since the kernels are compiled without infinities

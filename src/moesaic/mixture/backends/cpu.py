@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesaic.mixture.backends.cover import Cover
+from moesaic.mixture.backends.layout import Work
 from moesaic.mixture.backends.loops import kernels
 from moesaic.mixture.backends.threads import run
 
@@ -39,55 +41,59 @@ def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:
     return [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
 
 
+def work(packed: Packed, listed: Cover) -> Work:
+    """The mixture and its lists as the loops take them."""
+    return Work(
+        packed.centres,
+        packed.geometry,
+        packed.experts,
+        listed.pair_kernel,
+        listed.pair_rows,
+        listed.tile_pairs,
+        listed.tile_start,
+        listed.bars,
+    )
+
+
 def forward(packed: Packed, listed: Cover, threads: int) -> tuple[Floats, Floats]:
     """Draw; returns the picture (C, H, W) and the inverse sums of weights (H, W), relative to each tile's bar."""
     loops = kernels(packed.channels, packed.order)
     picture = np.empty((packed.channels, listed.height, listed.width), np.float32)
     sums = np.empty((listed.height, listed.width), np.float32)
-    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
-    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
-    run([lambda t=t: loops.forward(t, *shared, *lists, picture, sums) for t in spans(listed, threads)], threads)
+    everything = work(packed, listed)
+    run([partial(loops.forward, tiles, everything, picture, sums) for tiles in spans(listed, threads)], threads)
     return picture, sums
 
 
 def backward(packed: Packed, listed: Cover, picture: Floats, sums: Floats, slope: Floats, threads: int) -> Floats:
     """Gradient (N, 6 + K) by centre (2), factors (3), log prior (1) and expert (K), from dL/dpicture (C, H, W)."""
     loops = kernels(packed.channels, packed.order)
-    partial = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
-    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
-    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
-    tasks = [
-        lambda t=t: loops.backward(t, *shared, *lists, picture, sums, slope, partial) for t in spans(listed, threads)
-    ]
-    run(tasks, threads)
-    return gather(packed, listed, partial, threads)
+    partials = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    rest = (work(packed, listed), picture, sums, slope, partials)
+    run([partial(loops.backward, tiles, *rest) for tiles in spans(listed, threads)], threads)
+    return gather(packed, listed, partials, threads)
 
 
 def squared_error(packed: Packed, listed: Cover, target: Floats, threads: int) -> tuple[Floats, Floats]:
     """Sum of squared errors against target (C, H, W) by pixel (H, W), and its gradient (N, 6 + K): one pass."""
     loops = kernels(packed.channels, packed.order)
-    partial = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    partials = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
     errors = np.empty((listed.height, listed.width), np.float32)
-    shared = (packed.centres, packed.geometry, packed.experts, listed.pair_kernel, listed.pair_rows)
-    lists = (listed.tile_pairs, listed.tile_start, listed.bars)
-    run([lambda t=t: loops.squared(t, *shared, *lists, target, partial, errors) for t in spans(listed, threads)], threads)
-    return errors, gather(packed, listed, partial, threads)
+    rest = (work(packed, listed), target, partials, errors)
+    run([partial(loops.squared, tiles, *rest) for tiles in spans(listed, threads)], threads)
+    return errors, gather(packed, listed, partials, threads)
 
 
-def gather(packed: Packed, listed: Cover, partial: Floats, threads: int) -> Floats:
+def gather(packed: Packed, listed: Cover, partials: Floats, threads: int) -> Floats:
     """Sum the partial gradients of each kernel's pairs in their fixed order."""
     loops = kernels(packed.channels, packed.order)
     n = len(packed.centres)
     slope = np.empty((n, 6 + packed.experts.shape[1]), np.float32)
+    everything = work(packed, listed)
     edges = np.linspace(0, n, threads + 1).astype(int)
-    run(
-        [
-            lambda a=a, b=b: loops.gather(
-                a, b, packed.geometry, packed.experts, listed.kernel_start, partial, slope
-            )
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
-        ],
-        threads,
-    )
+    tasks = [
+        partial(loops.gather, int(a), int(b), everything, listed.kernel_start, partials, slope)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    run(tasks, threads)
     return slope
-

@@ -1,31 +1,24 @@
-"""Tiles of a mixture on the CPU: Numba loops that release the GIL, driven by a plain pool of threads.
+"""Tiles of a mixture on the CPU: Numba loops that release the GIL, to be driven by a pool of threads.
 
 Each tile is one independent piece of work, and each pair of kernel and tile writes its own partial gradient, which a
 second pass sums in a fixed order: no atomics, so the same bytes come out whatever the number of threads.
 
 Inner loops run over the 16 pixels of a tile's row, in one scratch array at constant offsets: the form that LLVM turns
-into vector instructions without run-time checks for overlap. Tiles far from every kernel, where float32 logits would
-lose the differences that decide the gates, take a plain float64 path.
+into vector instructions without run-time checks for overlap.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from types import SimpleNamespace
 
 import numpy as np
 from numba import njit
 
-from moesaic.mixture.backends.cover import TILE
+from moesaic.mixture.backends.deep import deep_loops
+from moesaic.mixture.backends.layout import AREA, DEEP, HALF, LOG2E, MOMENTS, STEEP, TILE, Layout
 
-AREA = TILE * TILE
-LOG2E = math.log2(math.e)
-HALF = math.sqrt(LOG2E / 2)  # |L^T d|^2 / 2 in powers of two is |HALF L^T d|^2
-STEEP = 60.0  # tiles whose bar lies this far below the largest prior need a maximum for each pixel
-DEEP = 400.0  # and beyond this, logits need float64
 FAST = {"contract", "nsz", "arcp", "nnan", "ninf", "reassoc"}
-MOMENTS = 6  # sums of dL/dlogit times 1, dx, dy, dx dx, dx dy, dy dy
 
 
 @njit(nogil=True, inline="always", fastmath=FAST, error_model="numpy")
@@ -45,19 +38,15 @@ def exp2(x):
 @functools.cache
 def kernels(channels: int, order: int) -> SimpleNamespace:
     """The compiled loops for one number of channels (1 to 4) and one order of experts (0 or 1)."""
+    layout = Layout(channels, order)
     C = channels
     SLOPES = order == 1
-    WIDTH = C * 3 if SLOPES else C  # numbers of an expert: C colours, then C pairs of slopes
-    PARTIAL = MOMENTS + WIDTH
-    # places in the scratch array, in floats
-    SUM = 0  # sum of weights; then its inverse
-    VALUE = AREA  # weighted sums of the experts; then the picture
-    SLOPE = VALUE + C * AREA  # dL/dpicture
-    BASE = SLOPE + C * AREA  # sum over channels of dL/dpicture times picture
-    PEAK = BASE + AREA  # what logits are relative to, in powers of two: 0, or each pixel's largest logit
-    LANES = PEAK + AREA  # per column of the tile: 3 sums for the logit, C for colours, C for colours times dy
-    SIZE = LANES + (3 + 2 * C) * TILE
+    WIDTH, PARTIAL = layout.expert, layout.partial
+    SUM, VALUE, SLOPE, BASE = layout.sums, layout.values, layout.slopes, layout.base
+    PEAK, LANES, SIZE = layout.peaks, layout.lanes, layout.size
     F = np.float32
+    deep = deep_loops(channels, order)
+    deep_forward, deep_backward = deep.forward, deep.backward
 
     @njit(nogil=True, cache=True)
     def scratch():
@@ -66,55 +55,55 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         return room[shift : shift + SIZE]
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars):
+    def depth(t, work):
         """How far the bar of a tile lies below the largest prior of its kernels."""
         top = F(-3.0e38)
-        for q in range(tile_start[t], tile_start[t + 1]):
-            top = max(top, geometry[pair_kernel[tile_pairs[q]], 3])
-        return top - bars[t]
+        for q in range(work.tile_start[t], work.tile_start[t + 1]):
+            top = max(top, work.geometry[work.pair_kernel[work.tile_pairs[q]], 3])
+        return top - work.bars[t]
 
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-    def peaks(t, steep, x0, y0, centres, geometry, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s):
+    def peaks(t, steep, x0, y0, work, bar, s):
         """Each pixel's largest logit relative to the bar where a tile is steep, else 0."""
         for i in range(AREA):
             s[PEAK + i] = F(0)
         if not steep:
             return
-        for q in range(tile_start[t], tile_start[t + 1]):
-            p = tile_pairs[q]
-            j = pair_kernel[p]
-            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
-            dx = x0 - centres[j, 0]
-            for r in range(int(pair_rows[p, 0]), int(pair_rows[p, 1])):
-                dy = y0 - centres[j, 1] + r
-                top = F(geometry[j, 3] * LOG2E - bar - f2 * dy * f2 * dy)
+        for q in range(work.tile_start[t], work.tile_start[t + 1]):
+            p = work.tile_pairs[q]
+            j = work.pair_kernel[p]
+            f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
+            dx = x0 - work.centres[j, 0]
+            for r in range(int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])):
+                dy = y0 - work.centres[j, 1] + r
+                top = F(work.geometry[j, 3] * LOG2E - bar - f2 * dy * f2 * dy)
                 a = F(f0 * dx + f1 * dy)
                 for x in range(TILE):
                     u = a + F(f0) * F(x)
                     s[PEAK + r * TILE + x] = max(s[PEAK + r * TILE + x], top - u * u)
 
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-    def forward_tile(t, x0, y0, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s):
+    def forward_tile(t, x0, y0, work, bar, s):
         """Weights and weighted sums of one tile into scratch; weights are relative to 2^bar."""
         for i in range(AREA * (1 + C)):
             s[i] = F(0)
-        for q in range(tile_start[t], tile_start[t + 1]):
-            p = tile_pairs[q]
-            j = pair_kernel[p]
-            first, last = int(pair_rows[p, 0]), int(pair_rows[p, 1])
-            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
-            dx = x0 - centres[j, 0]
-            dy0 = y0 - centres[j, 1]
-            prior = geometry[j, 3] * LOG2E - bar
+        for q in range(work.tile_start[t], work.tile_start[t + 1]):
+            p = work.tile_pairs[q]
+            j = work.pair_kernel[p]
+            first, last = int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])
+            f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
+            dx = x0 - work.centres[j, 0]
+            dy0 = y0 - work.centres[j, 1]
+            prior = work.geometry[j, 3] * LOG2E - bar
             step = F(f0)
-            m0 = experts[j, 0]
-            m1 = experts[j, 1] if C > 1 else F(0)
-            m2 = experts[j, 2] if C > 2 else F(0)
-            m3 = experts[j, 3] if C > 3 else F(0)
-            h0 = experts[j, C] if SLOPES else F(0)
-            h1 = experts[j, C + 2] if SLOPES and C > 1 else F(0)
-            h2 = experts[j, C + 4] if SLOPES and C > 2 else F(0)
-            h3 = experts[j, C + 6] if SLOPES and C > 3 else F(0)
+            m0 = work.experts[j, 0]
+            m1 = work.experts[j, 1] if C > 1 else F(0)
+            m2 = work.experts[j, 2] if C > 2 else F(0)
+            m3 = work.experts[j, 3] if C > 3 else F(0)
+            h0 = work.experts[j, C] if SLOPES else F(0)
+            h1 = work.experts[j, C + 2] if SLOPES and C > 1 else F(0)
+            h2 = work.experts[j, C + 4] if SLOPES and C > 2 else F(0)
+            h3 = work.experts[j, C + 6] if SLOPES and C > 3 else F(0)
             for r in range(first, last):
                 dy = dy0 + r
                 v = f2 * dy
@@ -122,13 +111,13 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 a = F(f0 * dx + f1 * dy)
                 n0, n1, n2, n3 = m0, m1, m2, m3
                 if SLOPES:
-                    n0 = F(m0 + h0 * dx + experts[j, C + 1] * dy)
+                    n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * dy)
                     if C > 1:
-                        n1 = F(m1 + h1 * dx + experts[j, C + 3] * dy)
+                        n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * dy)
                     if C > 2:
-                        n2 = F(m2 + h2 * dx + experts[j, C + 5] * dy)
+                        n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * dy)
                     if C > 3:
-                        n3 = F(m3 + h3 * dx + experts[j, C + 7] * dy)
+                        n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * dy)
                 row = r * TILE
                 for x in range(TILE):
                     lane = F(x)
@@ -158,25 +147,25 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 s[VALUE + c * AREA + i] *= inverse
 
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-    def backward_tile(t, x0, y0, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s, out):
+    def backward_tile(t, x0, y0, work, bar, s, out):
         """Partial gradients of one tile's pairs, from scratch that holds inverse sums, dL/dpicture and its base."""
-        for q in range(tile_start[t], tile_start[t + 1]):
-            p = tile_pairs[q]
-            j = pair_kernel[p]
-            first, last = int(pair_rows[p, 0]), int(pair_rows[p, 1])
-            f0, f1, f2 = geometry[j, 0] * HALF, geometry[j, 1] * HALF, geometry[j, 2] * HALF
-            dx = x0 - centres[j, 0]
-            dy0 = y0 - centres[j, 1]
-            prior = geometry[j, 3] * LOG2E - bar
+        for q in range(work.tile_start[t], work.tile_start[t + 1]):
+            p = work.tile_pairs[q]
+            j = work.pair_kernel[p]
+            first, last = int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])
+            f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
+            dx = x0 - work.centres[j, 0]
+            dy0 = y0 - work.centres[j, 1]
+            prior = work.geometry[j, 3] * LOG2E - bar
             step = F(f0)
-            m0 = experts[j, 0]
-            m1 = experts[j, 1] if C > 1 else F(0)
-            m2 = experts[j, 2] if C > 2 else F(0)
-            m3 = experts[j, 3] if C > 3 else F(0)
-            h0 = experts[j, C] if SLOPES else F(0)
-            h1 = experts[j, C + 2] if SLOPES and C > 1 else F(0)
-            h2 = experts[j, C + 4] if SLOPES and C > 2 else F(0)
-            h3 = experts[j, C + 6] if SLOPES and C > 3 else F(0)
+            m0 = work.experts[j, 0]
+            m1 = work.experts[j, 1] if C > 1 else F(0)
+            m2 = work.experts[j, 2] if C > 2 else F(0)
+            m3 = work.experts[j, 3] if C > 3 else F(0)
+            h0 = work.experts[j, C] if SLOPES else F(0)
+            h1 = work.experts[j, C + 2] if SLOPES and C > 1 else F(0)
+            h2 = work.experts[j, C + 4] if SLOPES and C > 2 else F(0)
+            h3 = work.experts[j, C + 6] if SLOPES and C > 3 else F(0)
             for i in range((3 + 2 * C) * TILE):
                 s[LANES + i] = F(0)
             for r in range(first, last):
@@ -187,13 +176,13 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 down = F(dy)
                 n0, n1, n2, n3 = m0, m1, m2, m3
                 if SLOPES:
-                    n0 = F(m0 + h0 * dx + experts[j, C + 1] * dy)
+                    n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * dy)
                     if C > 1:
-                        n1 = F(m1 + h1 * dx + experts[j, C + 3] * dy)
+                        n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * dy)
                     if C > 2:
-                        n2 = F(m2 + h2 * dx + experts[j, C + 5] * dy)
+                        n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * dy)
                     if C > 3:
-                        n3 = F(m3 + h3 * dx + experts[j, C + 7] * dy)
+                        n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * dy)
                 row = r * TILE
                 for x in range(TILE):
                     lane = F(x)
@@ -255,114 +244,20 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                     out[p, MOMENTS + C + 2 * c + 1] = e2
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def expert_at(experts, j, c, dx, dy):
-        value = np.float64(experts[j, c])
-        if SLOPES:
-            value += experts[j, C + 2 * c] * dx + experts[j, C + 2 * c + 1] * dy
-        return value
+    def draw(t, left, up, wide, tall, work, s):
+        """Draw one tile into scratch by the path that its range of logits needs; returns that range."""
+        span = depth(t, work)
+        if span > DEEP:
+            deep_forward(t, left + 0.5, up + 0.5, tall, wide, work, s)
+        else:
+            bar = work.bars[t] * LOG2E
+            peaks(t, span > STEEP, left + 0.5, up + 0.5, work, bar, s)
+            forward_tile(t, left + 0.5, up + 0.5, work, bar, s)
+        return span
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def deep_pixel(t, x, y, centres, geometry, pair_kernel, tile_pairs, tile_start, gates):
-        """The gates of one pixel in float64 with their maximum taken out, for all kernels of the tile."""
-        begin, end = tile_start[t], tile_start[t + 1]
-        highest = -1.0e300
-        for q in range(begin, end):
-            j = pair_kernel[tile_pairs[q]]
-            dx, dy = x - centres[j, 0], y - centres[j, 1]
-            u = np.float64(geometry[j, 0]) * dx + np.float64(geometry[j, 1]) * dy
-            v = np.float64(geometry[j, 2]) * dy
-            logit = np.float64(geometry[j, 3]) - 0.5 * (u * u + v * v)
-            gates[q - begin] = logit
-            highest = max(highest, logit)
-        total = 0.0
-        for i in range(end - begin):
-            gates[i] = math.exp(gates[i] - highest)
-            total += gates[i]
-        for i in range(end - begin):
-            gates[i] /= total
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def deep_forward(t, x0, y0, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s):
-        begin, end = tile_start[t], tile_start[t + 1]
-        gates = np.empty(end - begin, np.float64)
-        for r in range(tall):
-            for x in range(wide):
-                deep_pixel(t, x0 + x, y0 + r, centres, geometry, pair_kernel, tile_pairs, tile_start, gates)
-                for c in range(C):
-                    value = 0.0
-                    for q in range(begin, end):
-                        j = pair_kernel[tile_pairs[q]]
-                        dx, dy = x0 + x - centres[j, 0], y0 + r - centres[j, 1]
-                        value += gates[q - begin] * expert_at(experts, j, c, dx, dy)
-                    s[VALUE + c * AREA + r * TILE + x] = F(value)
-        for i in range(AREA):
-            s[SUM + i] = F(0)  # no float32 sum stands for these pixels, and the float64 way back needs none
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def deep_backward(t, x0, y0, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out):
-        begin, end = tile_start[t], tile_start[t + 1]
-        gates = np.empty(end - begin, np.float64)
-        sums = np.zeros((end - begin, PARTIAL), np.float64)
-        for r in range(tall):
-            for x in range(wide):
-                deep_pixel(t, x0 + x, y0 + r, centres, geometry, pair_kernel, tile_pairs, tile_start, gates)
-                at = r * TILE + x
-                for q in range(begin, end):
-                    i = q - begin
-                    j = pair_kernel[tile_pairs[q]]
-                    dx, dy = x0 + x - centres[j, 0], y0 + r - centres[j, 1]
-                    worth = -np.float64(s[BASE + at])
-                    for c in range(C):
-                        g = np.float64(s[SLOPE + c * AREA + at])
-                        worth += g * expert_at(experts, j, c, dx, dy)
-                        sums[i, MOMENTS + c] += gates[i] * g
-                        if SLOPES:
-                            sums[i, MOMENTS + C + 2 * c] += gates[i] * g * dx
-                            sums[i, MOMENTS + C + 2 * c + 1] += gates[i] * g * dy
-                    d = gates[i] * worth
-                    sums[i, 0] += d
-                    sums[i, 1] += d * dx
-                    sums[i, 2] += d * dy
-                    sums[i, 3] += d * dx * dx
-                    sums[i, 4] += d * dx * dy
-                    sums[i, 5] += d * dy * dy
-        for q in range(begin, end):
-            for k in range(PARTIAL):
-                out[tile_pairs[q], k] = sums[q - begin, k]
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def forward(tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, picture, sums):
-        """Draw some tiles into picture (C, H, W); sums (H, W) keeps the inverse sum of weights of each pixel."""
-        height, width = sums.shape
-        columns = -(-width // TILE)
-        s = scratch()
-        for t in tiles:
-            left, up = t % columns * TILE, t // columns * TILE
-            wide, tall = min(TILE, width - left), min(TILE, height - up)
-            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
-            if range_of_logits > DEEP:
-                deep_forward(
-                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
-                )
-            else:
-                peaks(
-                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
-                    tile_pairs, tile_start, bars[t] * LOG2E, s,
-                )  # fmt: skip
-                forward_tile(
-                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
-                    bars[t] * LOG2E, s,
-                )  # fmt: skip
-            for r in range(tall):
-                for x in range(wide):
-                    sums[up + r, left + x] = s[SUM + r * TILE + x]
-                for c in range(C):
-                    for x in range(wide):
-                        picture[c, up + r, left + x] = s[VALUE + c * AREA + r * TILE + x]
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def set_slopes(s, wide, tall):
-        """Clear dL/dpicture beyond the canvas's edge and sum dL/dpicture times picture over channels."""
+    def go_back(t, span, left, up, wide, tall, work, s, out):
+        """Partial gradients of one tile, from scratch that holds its picture, inverse sums and dL/dpicture."""
         for i in range(AREA):
             inside = i % TILE < wide and i // TILE < tall
             base = F(0)
@@ -374,11 +269,30 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
             s[BASE + i] = base
             if not inside:
                 s[SUM + i] = F(0)
+        if span > DEEP:
+            deep_backward(t, left + 0.5, up + 0.5, tall, wide, work, s, out)
+        else:
+            backward_tile(t, left + 0.5, up + 0.5, work, work.bars[t] * LOG2E, s, out)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def backward(
-        tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, picture, sums, slope, out
-    ):
+    def forward(tiles, work, picture, sums):
+        """Draw some tiles into picture (C, H, W); sums (H, W) keeps the inverse sum of weights of each pixel."""
+        height, width = sums.shape
+        columns = -(-width // TILE)
+        s = scratch()
+        for t in tiles:
+            left, up = t % columns * TILE, t // columns * TILE
+            wide, tall = min(TILE, width - left), min(TILE, height - up)
+            draw(t, left, up, wide, tall, work, s)
+            for r in range(tall):
+                for x in range(wide):
+                    sums[up + r, left + x] = s[SUM + r * TILE + x]
+                for c in range(C):
+                    for x in range(wide):
+                        picture[c, up + r, left + x] = s[VALUE + c * AREA + r * TILE + x]
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def backward(tiles, work, picture, sums, slope, out):
         """Partial gradients (Q, PARTIAL) of some tiles from dL/dpicture (C, H, W)."""
         height, width = sums.shape
         columns = -(-width // TILE)
@@ -386,6 +300,8 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         for t in tiles:
             left, up = t % columns * TILE, t // columns * TILE
             wide, tall = min(TILE, width - left), min(TILE, height - up)
+            span = depth(t, work)
+            peaks(t, STEEP < span <= DEEP, left + 0.5, up + 0.5, work, work.bars[t] * LOG2E, s)
             for r in range(tall):
                 for x in range(wide):
                     i = r * TILE + x
@@ -393,26 +309,10 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                     for c in range(C):
                         s[VALUE + c * AREA + i] = picture[c, up + r, left + x]
                         s[SLOPE + c * AREA + i] = slope[c, up + r, left + x]
-            set_slopes(s, wide, tall)
-            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
-            if range_of_logits > DEEP:
-                deep_backward(
-                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
-                )
-            else:
-                peaks(
-                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
-                    tile_pairs, tile_start, bars[t] * LOG2E, s,
-                )  # fmt: skip
-                backward_tile(
-                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
-                    bars[t] * LOG2E, s, out,
-                )  # fmt: skip
+            go_back(t, span, left, up, wide, tall, work, s, out)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def squared(
-        tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, target, out, errors
-    ):
+    def squared(tiles, work, target, out, errors):
         """Draw some tiles, compare with target (C, H, W), and go back at once; errors (H, W) gets squared errors.
 
         The loss is the sum of squared errors over pixels and channels.
@@ -423,20 +323,7 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
         for t in tiles:
             left, up = t % columns * TILE, t // columns * TILE
             wide, tall = min(TILE, width - left), min(TILE, height - up)
-            range_of_logits = depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars)
-            if range_of_logits > DEEP:
-                deep_forward(
-                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s
-                )
-            else:
-                peaks(
-                    t, range_of_logits > STEEP, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows,
-                    tile_pairs, tile_start, bars[t] * LOG2E, s,
-                )  # fmt: skip
-                forward_tile(
-                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
-                    bars[t] * LOG2E, s,
-                )  # fmt: skip
+            span = draw(t, left, up, wide, tall, work, s)
             for r in range(tall):
                 for x in range(wide):
                     i = r * TILE + x
@@ -446,26 +333,17 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                         s[SLOPE + c * AREA + i] = F(2) * difference
                         total += difference * difference
                     errors[up + r, left + x] = total
-            set_slopes(s, wide, tall)
-            if range_of_logits > DEEP:
-                deep_backward(
-                    t, left + 0.5, up + 0.5, tall, wide, centres, geometry, experts, pair_kernel, tile_pairs, tile_start, s, out
-                )
-            else:
-                backward_tile(
-                    t, left + 0.5, up + 0.5, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start,
-                    bars[t] * LOG2E, s, out,
-                )  # fmt: skip
+            go_back(t, span, left, up, wide, tall, work, s, out)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def gather(first, last, geometry, experts, kernel_start, partial, slope):
+    def gather(first, last, work, kernel_start, partial, slope):
         """Sum each kernel's partial gradients: slope (N, 6 + WIDTH) = centre, factors, log prior, expert."""
         for j in range(first, last):
             m = np.zeros(PARTIAL, np.float64)
             for p in range(kernel_start[j], kernel_start[j + 1]):
                 for k in range(PARTIAL):
                     m[k] += partial[p, k]
-            f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
+            f0, f1, f2 = np.float64(work.geometry[j, 0]), np.float64(work.geometry[j, 1]), np.float64(work.geometry[j, 2])
             along = f0 * m[1] + f1 * m[2]
             slope[j, 0] = f0 * along
             slope[j, 1] = f1 * along + f2 * f2 * m[2]
@@ -477,8 +355,8 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
                 slope[j, 6 + k] = m[MOMENTS + k]
             if SLOPES:  # the expert is linear in x - centre, so the centre moves its value too
                 for c in range(C):
-                    slope[j, 0] -= experts[j, C + 2 * c] * m[MOMENTS + c]
-                    slope[j, 1] -= experts[j, C + 2 * c + 1] * m[MOMENTS + c]
+                    slope[j, 0] -= work.experts[j, C + 2 * c] * m[MOMENTS + c]
+                    slope[j, 1] -= work.experts[j, C + 2 * c + 1] * m[MOMENTS + c]
 
     return SimpleNamespace(
         forward=forward,

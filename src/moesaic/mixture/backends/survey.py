@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import njit
 
-from moesaic.mixture.backends.cover import TILE
-from moesaic.mixture.backends.loops import DEEP, FAST, HALF, LOG2E, STEEP, exp2, kernels
+from moesaic.mixture.backends.layout import DEEP, HALF, LOG2E, STEEP, TILE
+from moesaic.mixture.backends.loops import FAST, exp2, kernels
 
 
 RIDGE = 0.5  # px; keeps kernels that are smaller than a pixel from promising much
@@ -33,9 +33,7 @@ def surveys(channels: int) -> SimpleNamespace:
     depth, peaks, scratch, PEAK = loops.depth, loops.peaks, loops.scratch, loops.peak_at
 
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-    def survey(
-        tiles, centres, geometry, experts, pair_kernel, pair_rows, tile_pairs, tile_start, bars, picture, sums, target, out
-    ):
+    def survey(tiles, work, picture, sums, target, out):
         """Partial sums (Q, 4 + 2 C) of some tiles; pixels far from every kernel (sums of 0) count nothing."""
         height, width = sums.shape
         columns = -(-width // TILE)
@@ -43,21 +41,19 @@ def surveys(channels: int) -> SimpleNamespace:
         for t in tiles:
             left, up = t % columns * TILE, t // columns * TILE
             wide = min(TILE, width - left)
-            bar = bars[t] * LOG2E
-            steep = STEEP < depth(t, geometry, pair_kernel, tile_pairs, tile_start, bars) <= DEEP
-            peaks(
-                t, steep, left + 0.5, up + 0.5, centres, geometry, pair_kernel, pair_rows, tile_pairs, tile_start, bar, s
-            )
-            for q in range(tile_start[t], tile_start[t + 1]):
-                p = tile_pairs[q]
-                j = pair_kernel[p]
-                f0, f1, f2 = geometry[j, 0], geometry[j, 1], geometry[j, 2]
-                dx = left + 0.5 - centres[j, 0]
-                prior = geometry[j, 3] * LOG2E - bar
+            bar = work.bars[t] * LOG2E
+            steep = STEEP < depth(t, work) <= DEEP
+            peaks(t, steep, left + 0.5, up + 0.5, work, bar, s)
+            for q in range(work.tile_start[t], work.tile_start[t + 1]):
+                p = work.tile_pairs[q]
+                j = work.pair_kernel[p]
+                f0, f1, f2 = work.geometry[j, 0], work.geometry[j, 1], work.geometry[j, 2]
+                dx = left + 0.5 - work.centres[j, 0]
+                prior = work.geometry[j, 3] * LOG2E - bar
                 cost, xx, xy, yy = F(0), F(0), F(0), F(0)
                 along = np.zeros(2 * C, np.float32)
-                for r in range(int(pair_rows[p, 0]), int(pair_rows[p, 1])):
-                    dy = up + r + 0.5 - centres[j, 1]
+                for r in range(int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])):
+                    dy = up + r + 0.5 - work.centres[j, 1]
                     v = F(f2 * dy)
                     a = F(f0 * dx + f1 * dy)
                     top = F(prior - HALF * HALF * v * v)
@@ -72,7 +68,7 @@ def surveys(channels: int) -> SimpleNamespace:
                         for c in range(C):
                             y = picture[c, up + r, left + x]
                             miss = y - target[c, up + r, left + x]
-                            push = q1 * (y - experts[j, c])
+                            push = q1 * (y - work.experts[j, c])
                             cost += push * (push + F(2) * miss)
                             along[c] -= w * u * miss
                             along[C + c] -= w * v * miss
