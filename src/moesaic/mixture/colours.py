@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture.backends import cpu
-from moesaic.mixture.backends.cover import cover, exact_margin
+from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import check
@@ -125,7 +125,7 @@ def solve(
     return experts.astype(np.float32)
 
 
-def _diagonal(packed: cpu.Packed, listed: cpu.Cover, sums: np.ndarray, threads: int) -> np.ndarray:  # (N, K)
+def _diagonal(packed: cpu.Packed, listed: Cover, sums: np.ndarray, threads: int) -> np.ndarray:  # (N, K)
     """A bound on the normal matrix's rows, sum over pixels of the gate (times offsets squared for slopes)."""
     ones = np.ones((packed.channels, *sums.shape), np.float32)
     mass = cpu.backward(packed, listed, np.zeros_like(ones), sums, ones, threads)[:, 6 : 6 + packed.channels]

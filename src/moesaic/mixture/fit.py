@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,8 @@ class FitConfig:
     rounds: int = 25  # rounds of moves in a long fit
     apart: int = 25  # steps between rounds at least
     until: float = 0.7  # share of the fit in which kernels are moved
+    surplus: float = 1.5  # kernels at the start for each one asked for; the least useful go, round by round
+    settled: float = 0.5  # share of the fit after which only the number asked for is left
     sharpest: float = 5.0  # 1/px
     solve: int = 8  # steps of conjugate gradients on the colours at the end
 
@@ -150,8 +153,8 @@ def fit_pixels(
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig())
     if psnr is None:
-        search.begin(experts or max(1, round(pixels / PIXELS_PER_EXPERT)))
-        search.descend(steps=None if seconds else steps or STEPS, seconds=seconds)
+        wanted = experts or max(1, round(pixels / PIXELS_PER_EXPERT))
+        search.fit(wanted, steps=None if seconds else steps or STEPS, seconds=seconds)
     else:
         search.reach(psnr, steps or STEPS, seconds)
     return search.mixture()
@@ -171,9 +174,11 @@ class _Fit:
     stopped: bool = False
     packed: cpu.Packed = field(init=False)
 
-    def begin(self, experts: int) -> None:
-        """Place kernels anew."""
-        self.packed = start.begin(self.target, experts, self.order, np.random.default_rng(self.seed))
+    def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
+        """Place kernels anew, more than asked for, and descend to the number asked for."""
+        several = experts if steps is not None and steps < 4 * self.config.apart else self.config.surplus * experts
+        self.packed = start.begin(self.target, round(several), self.order, np.random.default_rng(self.seed))
+        self.descend(experts, steps=steps, seconds=seconds, phase=phase)
 
     def mixture(self) -> Mixture:
         """What has been fitted, as tensors."""
@@ -185,13 +190,16 @@ class _Fit:
         return cover(self.packed.centres, self.packed.geometry, width, height, margin, self.threads)
 
     def psnr(self) -> float:
-        """dB of the exact picture, clipped to [0, 1]."""
+        """The dB of the exact picture, clipped to [0, 1]."""
         picture, _ = cpu.forward(self.packed, self.list_kernels(exact_margin(len(self.packed.centres))), self.threads)
         return _decibels(float(np.mean((np.clip(picture, 0.0, 1.0) - self.target) ** 2, dtype=np.float64)))
 
-    def descend(self, *, steps: int | None, seconds: float | None, rate: float = 1.0, phase: str = "fit") -> None:
-        """Adam on all parameters under a cosine, with rounds of moves; then the colours in closed form."""
+    def descend(
+        self, experts: int, *, steps: int | None, seconds: float | None, rate: float = 1.0, phase: str = "fit"
+    ) -> None:
+        """Adam on all parameters under a cosine, with rounds of pruning and moves; then colours in closed form."""
         c = self.config
+        surplus = len(self.packed.centres) - experts
         rates = self._rates() * rate
         first = np.zeros((len(self.packed.centres), len(rates)), np.float32)
         second = np.zeros_like(first)
@@ -208,14 +216,12 @@ class _Fit:
             now = rates * (0.51 + 0.49 * math.cos(math.pi * min(done, 1.0)))
             self._step(slope, first, second, now.astype(np.float32), count)
             gap = max(c.apart, int((steps or count / max(done, 1e-6)) / c.rounds))
+            gap_share = gap * done / count
             if count - last_move >= gap and done <= c.until:
                 last_move = count
-                found = growth.survey(self.packed, self.list_kernels(c.margin), self.target, self.threads)
-                parents, places = growth.moves(found, c.moved, c.worth)
-                growth.split(self.packed, parents, places, found)
-                first[places], second[places] = 0.0, second[parents]
-                first[parents] *= 0.5
-                listed = None
+                extra = round(surplus * max(0.0, 1.0 - (done + gap_share) / c.settled))
+                kept = self._move(len(self.packed.centres) - experts - extra, first, second)
+                first, second, listed = first[kept], second[kept], None
             if self.progress is not None:
                 left = spent * (1.0 - done) / done if steps is not None else max((seconds or 0.0) - spent, 0.0)
                 quality = _decibels(float(errors.sum(dtype=np.float64)) / self.target.size)
@@ -229,6 +235,8 @@ class _Fit:
                     phase=phase,
                 )
                 self.stopped = bool(self.progress(told))
+        if len(self.packed.centres) > experts:  # stopped, or too short for rounds
+            self._resize(experts)
         self.packed = self.packed.with_experts(
             colours.solve(self.packed, self.target, steps=c.solve, damping=0.05, threads=self.threads)
         )
@@ -238,13 +246,14 @@ class _Fit:
         pixels = self.target.shape[1] * self.target.shape[2]
         most = max(1, int(pixels / FINEST))
         probe = min(most, max(4, pixels // 100))
-        share = (lambda part: None) if seconds is None else (lambda part: part * seconds)  # noqa: E731
-        self.begin(probe)
-        self.descend(steps=None if seconds else min(60, steps), seconds=share(0.05), phase="search")
+
+        def share(part: float) -> float | None:
+            return None if seconds is None else part * seconds
+
+        self.fit(probe, steps=None if seconds else min(60, steps), seconds=share(0.05), phase="search")
         octaves = (psnr - self.psnr() - 1.5) / DECIBELS  # a probe stays about 1.5 dB below a full fit
         experts = int(np.clip(probe * 2.0**octaves, 1, most))
-        self.begin(experts)
-        self.descend(steps=None if seconds else steps, seconds=share(0.55))
+        self.fit(experts, steps=None if seconds else steps, seconds=share(0.55))
         decibels = DECIBELS
         tried: list[tuple[float, float]] = []
         best: tuple[int, cpu.Packed] | None = None
@@ -259,8 +268,10 @@ class _Fit:
                 decibels = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
                 decibels = min(max(decibels, 1.0), 6.0)
             wanted = int(np.clip(round(experts * 2.0 ** ((psnr + 0.02 - reached) / decibels)), 1, most))
-            self._resize(wanted if wanted != experts else experts + 1)
-            self.descend(steps=None if seconds else max(steps // 3, 1), seconds=share(0.1), rate=0.5, phase="search")
+            wanted = wanted if wanted != experts else experts + 1
+            self._resize(wanted)
+            few = None if seconds else max(steps // 3, 1)
+            self.descend(wanted, steps=few, seconds=share(0.1), rate=0.5, phase="search")
         if best is not None:
             self.packed = best[1]
         elif not self.stopped and self.psnr() < psnr:
@@ -268,6 +279,18 @@ class _Fit:
                 f"{psnr:g} dB are not reached: {self.psnr():.2f} dB with {len(self.packed.centres)} experts; "
                 "ask for a lower psnr, or for a number of experts and more steps"
             )
+
+    def _move(self, fewer: int, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """One round: take away `fewer` kernels and move others; returns which are kept, for the means of Adam."""
+        found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+        kept = np.ones(len(self.packed.centres), bool)
+        kept[np.argsort(found.cost, kind="stable")[: max(fewer, 0)]] = False
+        parents, places = growth.moves(found, self.config.moved, self.config.worth, kept)
+        growth.split(self.packed, parents, places, found)
+        first[places], second[places] = 0.0, second[parents]
+        first[parents] *= 0.5
+        self.packed = self.packed.chosen(kept)
+        return kept
 
     def _resize(self, experts: int) -> None:
         """Grow by splits or prune by cost, in rounds that leave the rest time to adapt."""
@@ -300,10 +323,8 @@ class _Fit:
         edges = np.linspace(0, len(p.centres), self.threads + 1).astype(int)
         arrays = (p.centres, p.geometry, p.experts, slope, first, second, rates)
         numbers = (c.decay1, c.decay2, count, c.sharpest, widest, p.channels)
-        run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in zip(edges, edges[1:])], self.threads)
+        run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in pairwise(edges)], self.threads)
 
 
 def _decibels(mean_square: float) -> float:
     return -10.0 * math.log10(max(mean_square, 1e-12))
-
-

@@ -51,14 +51,22 @@ def survey(packed: cpu.Packed, listed: Cover, target: NDArray[np.float32], threa
     return found
 
 
-def moves(found: Survey, share: float, ratio: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def moves(
+    found: Survey,
+    share: float,
+    ratio: float,
+    among: NDArray[np.bool_] | None = None,  # (N,), kernels that may take part; all when None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Kernels to split and kernels to give up for their second halves, at most `share` of all, best first.
 
     A pair is moved while the gain exceeds `ratio` times the cost; a kernel is never on both sides.
     """
     count = int(share * len(found.cost))
-    removed = np.argsort(found.cost, kind="stable")[:count]
-    gain = found.gain.copy()
+    cost, gain = found.cost.copy(), found.gain.copy()
+    if among is not None:
+        cost[~among], gain[~among] = np.inf, -1.0
+        count = min(count, int(among.sum()) // 2)
+    removed = np.argsort(cost, kind="stable")[:count]
     gain[removed] = -1.0
     parents = np.argsort(-gain, kind="stable")[:count]
     worth = gain[parents] > ratio * np.maximum(found.cost[removed], 0.0)
@@ -114,7 +122,4 @@ def grown(packed: cpu.Packed, more: int, found: Survey) -> cpu.Packed:
 def pruned(packed: cpu.Packed, fewer: int, found: Survey) -> cpu.Packed:
     """The same mixture without the `fewer` kernels that cost least to take away; at least one stays."""
     fewer = min(fewer, len(packed.centres) - 1)
-    kept = np.sort(np.argsort(found.cost, kind="stable")[fewer:])
-    return replace(
-        packed, centres=packed.centres[kept], geometry=packed.geometry[kept], experts=packed.experts[kept]
-    )
+    return packed.chosen(np.sort(np.argsort(found.cost, kind="stable")[fewer:]))

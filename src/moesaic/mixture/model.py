@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -61,7 +61,8 @@ class Mixture:
         return {name: t for name in _FIELDS if (t := getattr(self, name)) is not None}
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return replace(self, **{name: change(t) for name, t in self._tensors().items()})
+        changed: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
+        return replace(self, **changed)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -136,7 +137,8 @@ class Mixture:
                 first.order,
             ):
                 raise ArgumentError(f"cannot join {part!r} to {first!r}: canvas, channels and order must agree")
-        return replace(first, **{name: torch.cat([getattr(p, name) for p in parts]) for name in first._tensors()})
+        joined: dict[str, Any] = {name: torch.cat([getattr(p, name) for p in parts]) for name in first._tensors()}
+        return replace(first, **joined)
 
     def sort_by_importance(self) -> Self:
         """The kernels in descending order of importance: the share of the canvas that their gates own."""

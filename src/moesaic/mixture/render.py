@@ -108,7 +108,7 @@ def draw(
 
     still = (centres.detach(), factors.detach(), log_priors.detach())
     lists = ops.cover(*still, width, height, exact_margin(centres.shape[0]))
-    picture, _ = ops.blend(centres, factors, log_priors, experts, *lists, width, height, order)
+    picture: Tensor = ops.blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
     return picture
 
 
@@ -117,8 +117,9 @@ def gate_mass(mixture: Mixture) -> Tensor:  # (N,)
     check(mixture)
     ones = torch.ones((len(mixture), 1), dtype=mixture.dtype, requires_grad=True)
     with torch.enable_grad():
-        still = (mixture.centres.detach().double(), mixture.factors.detach(), mixture.log_priors.detach())
-        picture = draw(*(t.cpu() for t in still), ones, mixture.width, mixture.height, 0)
+        still = mixture.detach().to(device="cpu")
+        centres = still.centres.double()
+        picture = draw(centres, still.factors, still.log_priors, ones, mixture.width, mixture.height, 0)
         (mass,) = torch.autograd.grad(picture.sum(), ones)
     return mass[:, 0].to(mixture.device)
 
@@ -148,7 +149,7 @@ def _frame(
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
     """Output size and canvas box of a render, checked."""
     box = region if region is not None else (0.0, 0.0, float(mixture.width), float(mixture.height))
-    if len(box) != 4 or not all(math.isfinite(v) for v in box) or box[2] <= box[0] or box[3] <= box[1]:
+    if not all(math.isfinite(v) for v in box) or box[2] <= box[0] or box[3] <= box[1]:
         raise ArgumentError(f"region {region} must be (left, top, right, bottom) with left < right and top < bottom")
     if max(abs(v) for v in box) > 1e7:
         raise ArgumentError(f"region {region} reaches beyond 10,000,000 px")
@@ -158,7 +159,10 @@ def _frame(
         scale = 1.0 if scale is None else scale
         if not (math.isfinite(scale) and scale > 0):
             raise ArgumentError(f"scale {scale} must be a positive number")
-        size = (max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale)))
+        sides = ((box[2] - box[0]) * scale, (box[3] - box[1]) * scale)
+        if max(sides) > pixel_limit:
+            raise LimitError(f"scale {scale} asks for a side of {max(sides):.3g} pixels: raise pixel_limit")
+        size = (max(1, round(sides[0])), max(1, round(sides[1])))
     width, height = size
     if width < 1 or height < 1:
         raise ArgumentError(f"size {width}x{height} must be at least 1x1")

@@ -26,7 +26,7 @@ def density(picture: NDArray[np.float32]) -> NDArray[np.float64]:  # (C, H, W) -
     mean = detail.mean()
     if mean <= 1e-12:  # a picture of one colour
         return np.ones_like(detail)
-    return (1.0 - UNIFORM) * detail / mean + UNIFORM
+    return np.asarray((1.0 - UNIFORM) * detail / mean + UNIFORM)
 
 
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -57,7 +58,7 @@ def cover(
 ) -> Cover:
     """List the kernels of every tile of a width x height picture; at least one kernel is needed."""
     edges = np.linspace(0, len(centres), threads + 1).astype(np.int64)
-    parts = [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    parts = [(a, b) for a, b in pairwise(edges) if b > a]
     found = run([partial(_blocks, a, b, centres, geometry, width, height) for a, b in parts], threads)
     blocks, best, score = found[0]
     for more_blocks, more_best, more_score in found[1:]:

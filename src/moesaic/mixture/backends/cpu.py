@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from moesaic.mixture.backends.loops import kernels
 from moesaic.mixture.backends.threads import run
 
 Floats = NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
@@ -29,6 +31,10 @@ class Packed:
         """The same kernels with other experts."""
         return replace(self, experts=experts)
 
+    def chosen(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Packed:
+        """Some of the kernels, by mask or position."""
+        return replace(self, centres=self.centres[which], geometry=self.geometry[which], experts=self.experts[which])
+
 
 def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:
     """Tiles in runs of about equal work, a few for each thread."""
@@ -38,7 +44,7 @@ def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:
     parts = 1 if threads == 1 else min(4 * threads, len(listed.bars))
     edges = np.searchsorted(work, np.linspace(0.0, work[-1], parts + 1))
     edges[0], edges[-1] = 0, len(listed.bars)
-    return [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [np.arange(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def work(packed: Packed, listed: Cover) -> Work:
@@ -93,7 +99,7 @@ def gather(packed: Packed, listed: Cover, partials: Floats, threads: int) -> Flo
     edges = np.linspace(0, n, threads + 1).astype(int)
     tasks = [
         partial(loops.gather, int(a), int(b), everything, listed.kernel_start, partials, slope)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     ]
     run(tasks, threads)
     return slope

@@ -343,7 +343,11 @@ def kernels(channels: int, order: int) -> SimpleNamespace:
             for p in range(kernel_start[j], kernel_start[j + 1]):
                 for k in range(PARTIAL):
                     m[k] += partial[p, k]
-            f0, f1, f2 = np.float64(work.geometry[j, 0]), np.float64(work.geometry[j, 1]), np.float64(work.geometry[j, 2])
+            f0, f1, f2 = (
+                np.float64(work.geometry[j, 0]),
+                np.float64(work.geometry[j, 1]),
+                np.float64(work.geometry[j, 2]),
+            )
             along = f0 * m[1] + f1 * m[2]
             slope[j, 0] = f0 * along
             slope[j, 1] = f1 * along + f2 * f2 * m[2]

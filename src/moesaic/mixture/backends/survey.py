@@ -19,7 +19,6 @@ from numba import njit
 from moesaic.mixture.backends.layout import DEEP, HALF, LOG2E, STEEP, TILE
 from moesaic.mixture.backends.loops import FAST, exp2, kernels
 
-
 RIDGE = 0.5  # px; keeps kernels that are smaller than a pixel from promising much
 
 
@@ -35,7 +34,7 @@ def surveys(channels: int) -> SimpleNamespace:
     @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
     def survey(tiles, work, picture, sums, target, out):
         """Partial sums (Q, 4 + 2 C) of some tiles; pixels far from every kernel (sums of 0) count nothing."""
-        height, width = sums.shape
+        width = sums.shape[1]
         columns = -(-width // TILE)
         s = scratch()
         for t in tiles:
