@@ -1,10 +1,11 @@
 # Everything here needs only make and a Python >= 3.11; the rest is installed into .venv.
 PYTHON ?= python3
 PHOTO ?=
+BENCH ?=
 
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench report clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTO),"$(PHOTO)")
@@ -21,6 +22,16 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# About two hours on two cores; BENCH='--only 1 --resume' measures less, or goes on.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.render $(BENCH)
+	$(BIN)/python -m benchmarks.fit $(BENCH)
+	$(BIN)/python -m benchmarks.rate_distortion $(BENCH)
+	$(BIN)/python -m benchmarks.report
+
+report: .venv/installed
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf .venv build dist

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 STEPS = 800  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
-DECIBELS = 2.6  # gained by twice the experts on natural pictures; only the first guess of a search
+DECIBELS = 3.0  # gained by twice the experts on natural pictures; only the first guess of a search
+SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
     """How a fit moves; the defaults are those of docs/fitting.md."""
 
-    rate_centre: float = 0.4  # standard deviations of the kernel, a step of Adam at the start of the cosine
-    rate_shape: float = 0.13  # relative change of the factor
+    rate_centre: float = 0.5  # standard deviations of the kernel, a step of Adam at the start of the cosine
+    rate_shape: float = 0.16  # relative change of the factor
     rate_prior: float = 0.1  # nats
     rate_colour: float = 0.02
     rate_slope: float = 0.02  # colour per standard deviation
@@ -50,6 +51,7 @@ class FitConfig:
     surplus: float = 1.5  # kernels at the start for each one asked for; the least useful go, round by round
     settled: float = 0.5  # share of the fit after which only the number asked for is left
     sharpest: float = 5.0  # 1/px
+    beyond: float = 0.05  # of the longer side: how far outside the canvas centres may go
     solve: int = 8  # steps of conjugate gradients on the colours at the end
 
 
@@ -149,6 +151,10 @@ def fit_pixels(
         raise ArgumentError(f"seconds ({seconds}) must be positive")
     if steps is not None and (steps < 1 or seconds is not None):
         raise ArgumentError("steps must be at least 1, and comes instead of seconds")
+    if seed < 0:
+        raise ArgumentError(f"seed ({seed}) must not be negative")
+    if threads is not None and threads < 1:
+        raise ArgumentError(f"threads ({threads}) must be at least 1")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig())
@@ -242,39 +248,36 @@ class _Fit:
         )
 
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
-        """Search for the fewest experts that reach a PSNR: a probe, a full fit, then growth or pruning."""
+        """Search for the fewest experts that reach a PSNR: fresh fits while far off, then growth or pruning."""
         pixels = self.target.shape[1] * self.target.shape[2]
-        most = max(1, int(pixels / FINEST))
-        probe = min(most, max(4, pixels // 100))
+        guess = _Guess(psnr - SHORT, max(1, int(pixels / FINEST)))
 
-        def share(part: float) -> float | None:
-            return None if seconds is None else part * seconds
+        def spend(part: float) -> dict[str, Any]:
+            if seconds is not None:
+                return {"steps": None, "seconds": part * seconds}
+            return {"steps": max(1, round(part * steps)), "seconds": None}
 
-        self.fit(probe, steps=None if seconds else min(60, steps), seconds=share(0.05), phase="search")
-        octaves = (psnr - self.psnr() - 1.5) / DECIBELS  # a probe stays about 1.5 dB below a full fit
-        experts = int(np.clip(probe * 2.0**octaves, 1, most))
-        self.fit(experts, steps=None if seconds else steps, seconds=share(0.55))
-        decibels = DECIBELS
-        tried: list[tuple[float, float]] = []
-        best: tuple[int, cpu.Packed] | None = None
-        for _ in range(4):
-            reached, experts = self.psnr(), len(self.packed.centres)
-            if reached >= psnr and (best is None or experts < best[0]):
-                best = (experts, self.packed)
-            if self.stopped or psnr <= reached <= psnr + 0.05 or (experts == most and reached < psnr):
+        experts = min(guess.most, max(4, pixels // 100))
+        self.fit(experts, **spend(0.1), phase="search")
+        experts = guess.after(experts, self.psnr())
+        guess.goal, guess.last = psnr + 0.025, None
+        best: cpu.Packed | None = None
+        for attempt in range(8):
+            if attempt == 0 or abs(math.log2(experts / len(self.packed.centres))) > 0.15:
+                self.fit(experts, **spend(0.3 if seconds else 1.0), phase="fit" if attempt == 0 else "search")
+            else:
+                self._resize(experts)
+                self.descend(experts, **spend(0.05 if seconds else 0.4), rate=0.5, phase="search")
+            reached = self.psnr()
+            if reached >= psnr and (best is None or experts < len(best.centres)):
+                best = replace(self.packed, centres=self.packed.centres.copy(), geometry=self.packed.geometry.copy())
+            if self.stopped or psnr <= reached <= psnr + 0.05 or (experts == guess.most and reached < psnr):
                 break
-            tried.append((math.log2(experts), reached))
-            if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
-                decibels = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
-                decibels = min(max(decibels, 1.0), 6.0)
-            wanted = int(np.clip(round(experts * 2.0 ** ((psnr + 0.02 - reached) / decibels)), 1, most))
-            wanted = wanted if wanted != experts else experts + 1
-            self._resize(wanted)
-            few = None if seconds else max(steps // 3, 1)
-            self.descend(wanted, steps=few, seconds=share(0.1), rate=0.5, phase="search")
+            wanted = guess.after(experts, reached)
+            experts = wanted if wanted != experts else max(1, experts + (1 if reached < psnr else -1))
         if best is not None:
-            self.packed = best[1]
-        elif not self.stopped and self.psnr() < psnr:
+            self.packed = best
+        elif not self.stopped:
             raise LimitError(
                 f"{psnr:g} dB are not reached: {self.psnr():.2f} dB with {len(self.packed.centres)} experts; "
                 "ask for a lower psnr, or for a number of experts and more steps"
@@ -319,11 +322,34 @@ class _Fit:
         count: int,
     ) -> None:
         p, c = self.packed, self.config
-        widest = 0.5 / max(self.target.shape[1:])
+        widest = 2.0 / max(self.target.shape[1:])
         edges = np.linspace(0, len(p.centres), self.threads + 1).astype(int)
         arrays = (p.centres, p.geometry, p.experts, slope, first, second, rates)
-        numbers = (c.decay1, c.decay2, count, c.sharpest, widest, p.channels)
+        height, width = self.target.shape[1:]
+        beyond = c.beyond * max(height, width)
+        bounds = (width + beyond, height + beyond, -beyond, -beyond)
+        numbers = (c.decay1, c.decay2, count, c.sharpest, widest, *bounds, p.channels)
         run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in pairwise(edges)], self.threads)
+
+
+@dataclass(slots=True)
+class _Guess:
+    """The number of experts that reaches a PSNR, from what others have reached."""
+
+    goal: float  # dB
+    most: int
+    slope: float = DECIBELS  # dB for twice the experts
+    last: tuple[float, float] | None = None  # log2 experts, dB
+
+    def after(self, experts: int, reached: float) -> int:
+        """The next number to try."""
+        here = (math.log2(experts), reached)
+        if self.last is not None and abs(here[0] - self.last[0]) > 0.05:
+            slope = (here[1] - self.last[1]) / (here[0] - self.last[0])
+            self.slope = min(max(slope, 0.6 * DECIBELS), 2.0 * DECIBELS)
+        self.last = here
+        octaves = min(max((self.goal - reached) / self.slope, -3.0), 3.0)
+        return int(min(max(round(experts * 2.0**octaves), 1), self.most))
 
 
 def _decibels(mean_square: float) -> float:

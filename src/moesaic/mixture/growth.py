@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import Cover
-from moesaic.mixture.backends.survey import surveys
+from moesaic.mixture.backends.survey import survey as measure
+from moesaic.mixture.backends.survey import weigh
 from moesaic.mixture.backends.threads import run
 
 APART = 0.5  # standard deviations between the parent's centre and each half
@@ -40,14 +41,13 @@ def survey(packed: cpu.Packed, listed: Cover, target: NDArray[np.float32], threa
     picture, sums = cpu.forward(flat, listed, threads)
     if packed.order:
         picture, _ = cpu.forward(packed, listed, threads)
-    loops = surveys(packed.channels)
-    sums_of_pairs = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    sums_of_pairs = np.empty((len(listed.pair_kernel), 4 + 2 * packed.channels), np.float32)
     work = cpu.work(flat, listed)
-    tasks = [partial(loops.survey, t, work, picture, sums, target, sums_of_pairs) for t in cpu.spans(listed, threads)]
+    tasks = [partial(measure, t, work, picture, sums, target, sums_of_pairs) for t in cpu.spans(listed, threads)]
     run(tasks, threads)
     n = len(packed.centres)
     found = Survey(np.empty(n), np.empty(n), np.empty((n, 2)), np.empty((n, packed.channels)))
-    loops.weigh(listed.kernel_start, sums_of_pairs, found.cost, found.gain, found.axis, found.difference)
+    weigh(listed.kernel_start, sums_of_pairs, found.cost, found.gain, found.axis, found.difference)
     return found
 
 
@@ -97,8 +97,11 @@ def split(
     centres = packed.centres[parents]
     packed.centres[parents] = centres - offset
     packed.centres[places] = centres + offset
-    step = np.clip(APART * found.difference[parents], -LEAP, LEAP).astype(np.float32)
+    step = np.clip(APART * found.difference[parents], -LEAP, LEAP)
     experts = packed.experts[parents]
+    if packed.order:  # each half's colour is the parent's at its own centre
+        step += np.einsum("ncd,nd->nc", experts[:, packed.channels :].reshape(len(parents), packed.channels, 2), offset)
+    step = step.astype(np.float32)
     packed.experts[places] = experts
     packed.experts[parents, : packed.channels] = experts[:, : packed.channels] - step
     packed.experts[places, : packed.channels] = experts[:, : packed.channels] + step

@@ -42,7 +42,8 @@ class Mixture:
     slopes: Tensor | None = None  # (N, C, 2), change of the value per px along x and y; None for order 0
 
     def __post_init__(self) -> None:
-        n, c = len(self.centres), self.colours.shape[-1] if self.colours.ndim == 2 else 0
+        n = self.centres.shape[0] if self.centres.ndim else 0
+        c = self.colours.shape[-1] if self.colours.ndim == 2 else 0
         expected = {"centres": (n, 2), "factors": (n, 3), "log_priors": (n,), "colours": (n, c), "slopes": (n, c, 2)}
         tensors = self._tensors()
         for name, tensor in tensors.items():
@@ -97,9 +98,12 @@ class Mixture:
         Raises:
             ArgumentError: a single position was given (write `mixture[i : i + 1]`), or one is out of range.
         """
-        if isinstance(which, int):
-            raise ArgumentError(f"mixture[{which}] is ambiguous; write mixture[{which}:{which + 1}] for one kernel")
-        picked = which if isinstance(which, slice | Tensor) else torch.as_tensor(which, dtype=torch.long)
+        picked = which if isinstance(which, slice) else torch.as_tensor(which)
+        if isinstance(picked, Tensor):
+            if picked.ndim != 1:
+                raise ArgumentError(f"mixture[{which}] is ambiguous; for one kernel i write mixture[i : i + 1]")
+            if not picked.numel():
+                picked = picked.long()
         try:
             return self._map(lambda t: t[picked.to(t.device) if isinstance(picked, Tensor) else picked])
         except IndexError as cause:

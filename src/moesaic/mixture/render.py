@@ -6,7 +6,7 @@ import logging
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,10 @@ from moesaic.mixture.model import Mixture
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
 PIXEL_LIMIT = 2**28  # of one rendered picture; a .moe file of 1 kB could ask for any size
+SIDE = 1e-6  # px, of the smallest region
 _BACKENDS = ("auto", "cpu", "reference")
 _forced: ContextVar[str | None] = ContextVar("backend", default=None)
 _log = logging.getLogger(__name__)
@@ -114,14 +117,17 @@ def draw(
 
 def gate_mass(mixture: Mixture) -> Tensor:  # (N,)
     """The area of the canvas, in px, that each kernel's gate owns; the sum over kernels is the canvas's area."""
+    from moesaic.mixture import ops
+
     check(mixture)
-    ones = torch.ones((len(mixture), 1), dtype=mixture.dtype, requires_grad=True)
-    with torch.enable_grad():
-        still = mixture.detach().to(device="cpu")
-        centres = still.centres.double()
-        picture = draw(centres, still.factors, still.log_priors, ones, mixture.width, mixture.height, 0)
-        (mass,) = torch.autograd.grad(picture.sum(), ones)
-    return mass[:, 0].to(mixture.device)
+    still = mixture.detach().to(device="cpu")
+    geometry = (still.centres.double(), still.factors, still.log_priors)
+    ones = torch.ones((len(mixture), 1))
+    lists = ops.cover(*geometry, mixture.width, mixture.height, exact_margin(len(mixture)))
+    picture, sums = ops.blend(*geometry, ones, *lists, mixture.width, mixture.height, 0)
+    # the picture of ones is linear in the ones, and its gradient by each is the gate's sum over pixels
+    mass: Tensor = ops.blend_backward(torch.ones_like(picture), picture, sums, *geometry, ones, *lists, 0)[:, 6]
+    return mass.to(device=mixture.device, dtype=mixture.dtype)
 
 
 def check(mixture: Mixture) -> None:
@@ -134,10 +140,17 @@ def check(mixture: Mixture) -> None:
     if len(mixture) == 0:
         raise ShapeError("a mixture without kernels has no picture")
     for name, tensor in mixture._tensors().items():
-        if not float(tensor.detach().abs().amax()) <= 1e9:  # false for NaN too
+        values = _array(tensor)
+        if not max(float(values.max()), -float(values.min())) <= 1e9:  # false for NaN too
             raise ArgumentError(f"{name} hold values that are not finite or beyond 1e9")
-    if not float(mixture.factors.detach()[:, [0, 2]].amin()) >= 1e-9:
+    if not float(_array(mixture.factors)[:, ::2].min()) >= 1e-9:
         raise ArgumentError("factors need a positive diagonal of at least 1e-9 per px: they are Cholesky factors")
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor for NumPy, since torch would wake its own threads for so little work."""
+    still = tensor.detach().cpu()
+    return still.numpy() if still.dtype in (torch.float32, torch.float64) else still.float().numpy()
 
 
 def _frame(
@@ -148,9 +161,9 @@ def _frame(
     pixel_limit: int,
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
     """Output size and canvas box of a render, checked."""
-    box = region if region is not None else (0.0, 0.0, float(mixture.width), float(mixture.height))
-    if not all(math.isfinite(v) for v in box) or box[2] <= box[0] or box[3] <= box[1]:
-        raise ArgumentError(f"region {region} must be (left, top, right, bottom) with left < right and top < bottom")
+    box = [float(v) for v in region or (0.0, 0.0, mixture.width, mixture.height)]
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2] - box[0], box[3] - box[1]) < SIDE:
+        raise ArgumentError(f"region {region} must be (left, top, right, bottom), sides of at least {SIDE} px")
     if max(abs(v) for v in box) > 1e7:
         raise ArgumentError(f"region {region} reaches beyond 10,000,000 px")
     if scale is not None and size is not None:
@@ -168,4 +181,4 @@ def _frame(
         raise ArgumentError(f"size {width}x{height} must be at least 1x1")
     if width * height > pixel_limit:
         raise LimitError(f"{width}x{height} output pixels exceed the limit of {pixel_limit}: raise pixel_limit")
-    return (int(width), int(height)), (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return (int(width), int(height)), (box[0], box[1], box[2], box[3])

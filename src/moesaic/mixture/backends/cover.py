@@ -72,7 +72,7 @@ def cover(
         np.concatenate(column)
         for column in zip(*run([partial(_pairs, a, b, *rest) for a, b in parts], threads), strict=True)
     )
-    kernel_start = np.searchsorted(kernels, np.arange(len(centres) + 1))
+    kernel_start = np.concatenate([[0], np.cumsum(np.bincount(kernels, minlength=len(centres)))])
     tile_pairs, tile_start = _by_tile(tiles, len(bars))
     return Cover(width, height, bars, kernels, rows, kernel_start, tile_pairs, tile_start)
 

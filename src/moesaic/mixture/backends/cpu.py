@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from moesaic.mixture.backends import loops
 from moesaic.mixture.backends.cover import Cover
-from moesaic.mixture.backends.layout import Work
-from moesaic.mixture.backends.loops import kernels
+from moesaic.mixture.backends.layout import MOMENTS, Work
 from moesaic.mixture.backends.threads import run
 
 Floats = NDArray[np.float32]
@@ -58,12 +58,13 @@ def work(packed: Packed, listed: Cover) -> Work:
         listed.tile_pairs,
         listed.tile_start,
         listed.bars,
+        (1,) * packed.channels,
+        (1,) * packed.order,
     )
 
 
 def forward(packed: Packed, listed: Cover, threads: int) -> tuple[Floats, Floats]:
     """Draw; returns the picture (C, H, W) and the inverse sums of weights (H, W), relative to each tile's bar."""
-    loops = kernels(packed.channels, packed.order)
     picture = np.empty((packed.channels, listed.height, listed.width), np.float32)
     sums = np.empty((listed.height, listed.width), np.float32)
     everything = work(packed, listed)
@@ -73,8 +74,7 @@ def forward(packed: Packed, listed: Cover, threads: int) -> tuple[Floats, Floats
 
 def backward(packed: Packed, listed: Cover, picture: Floats, sums: Floats, slope: Floats, threads: int) -> Floats:
     """Gradient (N, 6 + K) by centre (2), factors (3), log prior (1) and expert (K), from dL/dpicture (C, H, W)."""
-    loops = kernels(packed.channels, packed.order)
-    partials = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    partials = np.empty((len(listed.pair_kernel), MOMENTS + packed.experts.shape[1]), np.float32)
     rest = (work(packed, listed), picture, sums, slope, partials)
     run([partial(loops.backward, tiles, *rest) for tiles in spans(listed, threads)], threads)
     return gather(packed, listed, partials, threads)
@@ -82,8 +82,7 @@ def backward(packed: Packed, listed: Cover, picture: Floats, sums: Floats, slope
 
 def squared_error(packed: Packed, listed: Cover, target: Floats, threads: int) -> tuple[Floats, Floats]:
     """Sum of squared errors against target (C, H, W) by pixel (H, W), and its gradient (N, 6 + K): one pass."""
-    loops = kernels(packed.channels, packed.order)
-    partials = np.empty((len(listed.pair_kernel), loops.partial), np.float32)
+    partials = np.empty((len(listed.pair_kernel), MOMENTS + packed.experts.shape[1]), np.float32)
     errors = np.empty((listed.height, listed.width), np.float32)
     rest = (work(packed, listed), target, partials, errors)
     run([partial(loops.squared, tiles, *rest) for tiles in spans(listed, threads)], threads)
@@ -92,7 +91,6 @@ def squared_error(packed: Packed, listed: Cover, target: Floats, threads: int) -
 
 def gather(packed: Packed, listed: Cover, partials: Floats, threads: int) -> Floats:
     """Sum the partial gradients of each kernel's pairs in their fixed order."""
-    loops = kernels(packed.channels, packed.order)
     n = len(packed.centres)
     slope = np.empty((n, 6 + packed.experts.shape[1]), np.float32)
     everything = work(packed, listed)

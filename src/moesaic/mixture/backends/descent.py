@@ -31,6 +31,10 @@ def step(
     count,  # steps taken with these means, this one included
     sharpest,  # 1/px, bounds of the factors' diagonal
     widest,
+    right,  # px, how far centres may go; they stay above `left` and `top` too
+    bottom,
+    left,
+    top,
     channels,  # C; experts beyond the first C numbers are pairs of slopes
 ):
     """Move kernels begin to end, in place."""
@@ -57,8 +61,8 @@ def step(
             second[j, k] += (1.0 - decay2) * (g * g - second[j, k])
             move[k] = -rates[k] * first[j, k] * mend1 / (math.sqrt(second[j, k] * mend2) + 1e-10)
         down = move[1] / f2
-        centres[j, 0] += (move[0] - f1 * down) / f0
-        centres[j, 1] += down
+        centres[j, 0] = min(max(centres[j, 0] + (move[0] - f1 * down) / f0, left), right)
+        centres[j, 1] = min(max(centres[j, 1] + down, top), bottom)
         stretch = math.exp(move[2])
         geometry[j, 0] = min(max(f0 * stretch, widest), sharpest)
         geometry[j, 1] = f1 * stretch + move[3] * f2

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 TILE = 16  # px; a side of a tile
@@ -29,56 +29,32 @@ class Work(NamedTuple):
     tile_pairs: NDArray[np.int32]  # (Q,)
     tile_start: NDArray[np.int64]  # (T + 1,)
     bars: NDArray[np.float32]  # (T,)
+    channels: tuple[int, ...]  # C ones: a length that the compiler knows
+    linear: tuple[int, ...]  # one number for experts of order 1, none for order 0
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Offsets into a scratch array, in floats; planes hold one float a pixel of the tile."""
+@njit(nogil=True, cache=True)
+def places(work):
+    """Offsets into a scratch array, in floats: values (C planes), slopes (C), base, peaks, lanes, and the size of all.
 
-    channels: int
-    order: int
+    Planes hold one float a pixel of the tile, after a first plane at 0 for sums of weights, then their inverses:
+    weighted sums of the experts, then the picture (values); dL/dpicture (slopes); the sum over channels of dL/dpicture
+    times picture (base); what logits are relative to, in powers of two above the bar (peaks). Lanes are rows of a
+    tile's width: 3 sums for the logit, C for colours, C for colours times dy.
+    """
+    c = len(work.channels)
+    values = AREA
+    slopes = values + c * AREA
+    base = slopes + c * AREA
+    peaks = base + AREA
+    lanes = peaks + AREA
+    return values, slopes, base, peaks, lanes, lanes + (3 + 2 * c) * TILE
 
-    @property
-    def sums(self) -> int:
-        """A plane: sum of weights, then its inverse."""
-        return 0
 
-    @property
-    def values(self) -> int:
-        """C planes: weighted sums of the experts, then the picture."""
-        return AREA
-
-    @property
-    def slopes(self) -> int:
-        """C planes: dL/dpicture."""
-        return self.values + self.channels * AREA
-
-    @property
-    def base(self) -> int:
-        """A plane: sum over channels of dL/dpicture times picture."""
-        return self.slopes + self.channels * AREA
-
-    @property
-    def peaks(self) -> int:
-        """A plane: what logits are relative to, in powers of two above the bar."""
-        return self.base + AREA
-
-    @property
-    def lanes(self) -> int:
-        """Rows of a tile's width: 3 sums for the logit, C for colours, C for colours times dy."""
-        return self.peaks + AREA
-
-    @property
-    def size(self) -> int:
-        """Floats in all."""
-        return self.lanes + (3 + 2 * self.channels) * TILE
-
-    @property
-    def expert(self) -> int:
-        """Numbers of an expert."""
-        return self.channels * (3 if self.order else 1)
-
-    @property
-    def partial(self) -> int:
-        """Numbers of a pair's partial gradient."""
-        return MOMENTS + self.expert
+@njit(nogil=True, cache=True)
+def scratch(work):
+    """A thread's scratch array, zeros, in which a row of a tile is one cache line."""
+    size = places(work)[5]
+    room = np.zeros(size + 16, np.float32)
+    shift = (64 - room.ctypes.data % 64) % 64 // 4
+    return room[shift : shift + size]

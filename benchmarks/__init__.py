@@ -1,0 +1,1 @@
+"""Measurements of moesaic, each a command, `python -m benchmarks.NAME`, run from the repository."""

@@ -1,0 +1,74 @@
+"""What the processor can do at most, and what the renderer asks of it, in floating-point operations."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+
+# Additions, multiplications, roundings and maxima by kernel-pixel of the inner loops (RGB, order 0), a fused
+# multiply-add as two. Left out: integer operations, and all that is done by row, by pair or by pixel.
+FORWARD = {
+    "u = a + step * lane": 2,
+    "logit = top - u * u - peak": 3,
+    "max(logit, -126)": 1,
+    "2^logit: rounding, difference, five fused multiply-adds": 12,
+    "sum of weights": 1,
+    "three weighted sums": 6,
+}
+BACKWARD = {
+    "the weight again, normalised": 19,
+    "worth of the kernel: three products with dL/dpicture, less the base": 6,
+    "three sums for the colours": 6,
+    "dL/dlogit and its sums, times 1, dy and dy dy": 6,
+}
+FORWARD_FLOPS = sum(FORWARD.values())
+BACKWARD_FLOPS = sum(BACKWARD.values())
+
+
+@njit(nogil=True, fastmath={"contract"}, error_model="numpy")
+def _chains(x: np.ndarray, times: int, m: np.float32, c: np.float32) -> None:
+    """Sixteen fused multiply-adds in a row for each number; the numbers are independent, so vectors of them overlap."""
+    for _ in range(times):
+        for i in range(x.size):
+            v = x[i]
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            v = v * m + c
+            x[i] = v
+
+
+def peak_gflops(threads: int, *, turns: int = 7, milliseconds: float = 60.0) -> float:
+    """The most that fused multiply-adds in float32 reach on so many threads, in 10^9 operations a second.
+
+    A fused multiply-add counts two. The best turn counts: what disturbs a turn only makes it slower.
+    """
+    size = 4096  # 16 KiB: in the first-level cache
+    numbers = [np.ones(size, np.float32) for _ in range(threads)]
+    m, c = np.float32(0.999), np.float32(1e-3)
+    _chains(numbers[0], 1, m, c)
+    start = time.perf_counter()
+    _chains(numbers[0], 200, m, c)
+    times = max(1, int(200 * milliseconds / 1e3 / (time.perf_counter() - start)))
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(turns):
+            start = time.perf_counter()
+            list(pool.map(lambda x: _chains(x, times, m, c), numbers))
+            best = max(best, 2.0 * 16 * size * times * threads / (time.perf_counter() - start) / 1e9)
+    return best
