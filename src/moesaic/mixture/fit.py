@@ -18,6 +18,7 @@ from moesaic.mixture import colours, growth, start
 from moesaic.mixture.backends import cpu, descent
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads, run
+from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 STEPS = 800  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
-DECIBELS = 3.0  # gained by twice the experts on natural pictures; only the first guess of a search
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
 
 
@@ -250,7 +250,7 @@ class _Fit:
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
         """Search for the fewest experts that reach a PSNR: fresh fits while far off, then growth or pruning."""
         pixels = self.target.shape[1] * self.target.shape[2]
-        guess = _Guess(psnr - SHORT, max(1, int(pixels / FINEST)))
+        guess = Guess(psnr - SHORT, max(1, int(pixels / FINEST)))
 
         def spend(part: float) -> dict[str, Any]:
             if seconds is not None:
@@ -330,26 +330,6 @@ class _Fit:
         bounds = (width + beyond, height + beyond, -beyond, -beyond)
         numbers = (c.decay1, c.decay2, count, c.sharpest, widest, *bounds, p.channels)
         run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in pairwise(edges)], self.threads)
-
-
-@dataclass(slots=True)
-class _Guess:
-    """The number of experts that reaches a PSNR, from what others have reached."""
-
-    goal: float  # dB
-    most: int
-    slope: float = DECIBELS  # dB for twice the experts
-    last: tuple[float, float] | None = None  # log2 experts, dB
-
-    def after(self, experts: int, reached: float) -> int:
-        """The next number to try."""
-        here = (math.log2(experts), reached)
-        if self.last is not None and abs(here[0] - self.last[0]) > 0.05:
-            slope = (here[1] - self.last[1]) / (here[0] - self.last[0])
-            self.slope = min(max(slope, 0.6 * DECIBELS), 2.0 * DECIBELS)
-        self.last = here
-        octaves = min(max((self.goal - reached) / self.slope, -3.0), 3.0)
-        return int(min(max(round(experts * 2.0**octaves), 1), self.most))
 
 
 def _decibels(mean_square: float) -> float:
