@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -248,7 +248,7 @@ class _Fit:
         )
 
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
-        """Search for the fewest experts that reach a PSNR: fresh fits while far off, then growth or pruning."""
+        """Search for the fewest experts that reach a PSNR: fresh fits at first, then the best one is pruned."""
         pixels = self.target.shape[1] * self.target.shape[2]
         guess = Guess(psnr - SHORT, max(1, int(pixels / FINEST)))
 
@@ -260,28 +260,35 @@ class _Fit:
         experts = min(guess.most, max(4, pixels // 100))
         self.fit(experts, **spend(0.1), phase="search")
         experts = guess.after(experts, self.psnr())
-        guess.goal, guess.last = psnr + 0.025, None
+        guess.goal, guess.last = psnr + 0.1, None
         best: cpu.Packed | None = None
-        for attempt in range(8):
-            if attempt == 0 or abs(math.log2(experts / len(self.packed.centres))) > 0.15:
-                self.fit(experts, **spend(0.3 if seconds else 1.0), phase="fit" if attempt == 0 else "search")
-            else:
-                self._resize(experts)
-                self.descend(experts, **spend(0.05 if seconds else 0.4), rate=0.5, phase="search")
+        excess = 0.0  # dB of the best above the goal
+        for attempt in range(5):
+            self.fit(experts, **spend(0.16 if seconds else 1.0), phase="search" if attempt else "fit")
             reached = self.psnr()
             if reached >= psnr and (best is None or experts < len(best.centres)):
-                best = replace(self.packed, centres=self.packed.centres.copy(), geometry=self.packed.geometry.copy())
-            if self.stopped or psnr <= reached <= psnr + 0.05 or (experts == guess.most and reached < psnr):
-                break
+                best, excess = self.packed.copy(), reached - psnr
             wanted = guess.after(experts, reached)
-            experts = wanted if wanted != experts else max(1, experts + (1 if reached < psnr else -1))
-        if best is not None:
-            self.packed = best
-        elif not self.stopped:
+            if self.stopped or 0.0 <= reached - psnr <= 0.3 or wanted == experts:
+                break
+            experts = wanted
+        if best is None and not self.stopped:
             raise LimitError(
                 f"{psnr:g} dB are not reached: {self.psnr():.2f} dB with {len(self.packed.centres)} experts; "
                 "ask for a lower psnr, or for a number of experts and more steps"
             )
+        for _ in range(12):  # a few kernels fewer, as long as the goal is kept
+            if best is None or self.stopped or excess <= 0.05 or len(best.centres) == 1:
+                break
+            self.packed = best.copy()
+            fewer = max(1, round(len(best.centres) * (1.0 - 2.0 ** (-0.7 * excess / guess.slope))))
+            self._resize(len(best.centres) - fewer)
+            self.descend(len(self.packed.centres), **spend(0.02 if seconds else 0.1), rate=0.15, phase="search")
+            reached = self.psnr()
+            if reached < psnr:
+                break
+            best, excess = self.packed, reached - psnr
+        self.packed = best or self.packed
 
     def _move(self, fewer: int, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
         """One round: take away `fewer` kernels and move others; returns which are kept, for the means of Adam."""

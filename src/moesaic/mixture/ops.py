@@ -37,7 +37,7 @@ def cover(
     width: int,
     height: int,
     margin: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """List the kernels of every tile; see `backends.cover.Cover` for what comes back, in this order."""
     found = list_kernels(
         centres.contiguous().numpy(), _geometry(factors, log_priors), width, height, margin, _threads()
@@ -49,13 +49,15 @@ def cover(
         torch.from_numpy(found.kernel_start),
         torch.from_numpy(found.tile_pairs),
         torch.from_numpy(found.tile_start),
+        torch.from_numpy(found.tile_kernel),
+        torch.from_numpy(found.tile_rows),
     )
 
 
 @cover.register_fake
 def _(
     centres: Tensor, factors: Tensor, log_priors: Tensor, width: int, height: int, margin: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     pairs = torch.library.get_ctx().new_dynamic_size()
     tiles = -(-width // TILE) * -(-height // TILE)
     return (
@@ -65,6 +67,8 @@ def _(
         centres.new_empty(centres.shape[0] + 1, dtype=torch.int64),
         centres.new_empty(pairs, dtype=torch.int32),
         centres.new_empty(tiles + 1, dtype=torch.int64),
+        centres.new_empty(pairs, dtype=torch.int32),
+        centres.new_empty((pairs, 2), dtype=torch.uint8),
     )
 
 
@@ -86,12 +90,16 @@ def blend(
     kernel_start: Tensor,
     tile_pairs: Tensor,
     tile_start: Tensor,
+    tile_kernel: Tensor,
+    tile_rows: Tensor,
     width: int,
     height: int,
     order: int,
 ) -> tuple[Tensor, Tensor]:
     """The picture (C, H, W), float32, and each pixel's inverse sum of weights (H, W) relative to its tile's bar."""
-    lists = [t.numpy() for t in (bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start)]
+    lists = [
+        t.numpy() for t in (bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start, tile_kernel, tile_rows)
+    ]
     packed = _packed(centres, factors, log_priors, experts, order)
     picture, sums = cpu.forward(packed, Cover(width, height, *lists), _threads())
     return torch.from_numpy(picture), torch.from_numpy(sums)
@@ -99,8 +107,8 @@ def blend(
 
 @blend.register_fake
 def _(  # type: ignore[no-untyped-def]
-    centres, factors, log_priors, experts, bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start, width,
-    height, order,
+    centres, factors, log_priors, experts, bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start,
+    tile_kernel, tile_rows, width, height, order,
 ):  # fmt: skip
     channels = experts.shape[1] // (3 if order else 1)
     picture = experts.new_empty((channels, height, width), dtype=torch.float32)
@@ -122,10 +130,14 @@ def blend_backward(
     kernel_start: Tensor,
     tile_pairs: Tensor,
     tile_start: Tensor,
+    tile_kernel: Tensor,
+    tile_rows: Tensor,
     order: int,
 ) -> Tensor:  # (N, 6 + K)
     """Gradient by centre (2), factors (3), log prior (1) and expert (K numbers), float32."""
-    lists = [t.numpy() for t in (bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start)]
+    lists = [
+        t.numpy() for t in (bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start, tile_kernel, tile_rows)
+    ]
     packed = _packed(centres, factors, log_priors, experts, order)
     listed = Cover(picture.shape[2], picture.shape[1], *lists)
     arrays = (picture.contiguous().numpy(), sums.contiguous().numpy(), slope.float().contiguous().numpy())
@@ -135,7 +147,7 @@ def blend_backward(
 @blend_backward.register_fake
 def _(  # type: ignore[no-untyped-def]
     slope, picture, sums, centres, factors, log_priors, experts, bars, pair_kernel, pair_rows, kernel_start, tile_pairs,
-    tile_start, order,
+    tile_start, tile_kernel, tile_rows, order,
 ):  # fmt: skip
     return experts.new_empty((experts.shape[0], 6 + experts.shape[1]), dtype=torch.float32)
 
@@ -143,7 +155,7 @@ def _(  # type: ignore[no-untyped-def]
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.order = inputs[-1]
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*output, *inputs[:10])
+    ctx.save_for_backward(*output, *inputs[:12])
 
 
 def _go_back(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -155,7 +167,7 @@ def _go_back(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         by_factor.to(factors.dtype),
         by_prior[:, 0].to(log_priors.dtype),
         by_expert.to(experts.dtype),
-        *[None] * 9,
+        *[None] * 11,
     )
 
 

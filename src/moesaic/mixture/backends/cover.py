@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from moesaic.mixture.backends.layout import TILE
 from moesaic.mixture.backends.threads import run
 
-BLOCK = 4  # px; bars are found for blocks of this side, since a bound over a whole tile would be loose
-GROUP = 8  # tiles; kernels far from everything are sorted out by groups of this side first
+FINE, COARSE = 2, 8  # px; bars are found for blocks of these sides, since a bound over a whole tile would be loose
+WIDE = 40.0  # px; kernels that reach farther are bounded on coarse blocks alone
+REACH = 3.0  # standard deviations within which a kernel is tried as a block's best
+GROUP = 4  # tiles; kernels far from everything are sorted out by groups of this side first
 NOTHING = -3.0e38  # finite, since the kernels are compiled without infinities
 
 
@@ -36,6 +38,8 @@ class Cover:
     kernel_start: NDArray[np.int64]  # (N + 1,), where a kernel's pairs begin
     tile_pairs: NDArray[np.int32]  # (Q,), pairs in order of tiles
     tile_start: NDArray[np.int64]  # (T + 1,), where a tile's pairs begin in tile_pairs
+    tile_kernel: NDArray[np.int32]  # (Q,), pair_kernel in order of tiles, so that a tile reads it in a row
+    tile_rows: NDArray[np.uint8]  # (Q, 2), pair_rows in order of tiles
 
     @property
     def columns(self) -> int:
@@ -60,12 +64,13 @@ def cover(
     edges = np.linspace(0, len(centres), threads + 1).astype(np.int64)
     parts = [(a, b) for a, b in pairwise(edges) if b > a]
     found = run([partial(_blocks, a, b, centres, geometry, width, height) for a, b in parts], threads)
-    blocks, best, score = found[0]
-    for more_blocks, more_best, more_score in found[1:]:
-        np.maximum(blocks, more_blocks, out=blocks)
+    fine, coarse, best, score = found[0]
+    for more_fine, more_coarse, more_best, more_score in found[1:]:
+        np.maximum(fine, more_fine, out=fine)
+        np.maximum(coarse, more_coarse, out=coarse)
         best = np.where(more_score > score, more_best, best)
         score = np.maximum(score, more_score)
-    bars = _bars(centres, geometry, width, height, blocks, best, score)
+    bars = _bars(centres, geometry, width, height, fine, coarse, best, score)
     groups, lowest = _group_bars(width, height, bars)
     rest = (centres, geometry, width, height, bars, groups, lowest, margin)
     kernels, rows, tiles = (
@@ -73,8 +78,7 @@ def cover(
         for column in zip(*run([partial(_pairs, a, b, *rest) for a, b in parts], threads), strict=True)
     )
     kernel_start = np.concatenate([[0], np.cumsum(np.bincount(kernels, minlength=len(centres)))])
-    tile_pairs, tile_start = _by_tile(tiles, len(bars))
-    return Cover(width, height, bars, kernels, rows, kernel_start, tile_pairs, tile_start)
+    return Cover(width, height, bars, kernels, rows, kernel_start, *_by_tile(tiles, kernels, rows, len(bars)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
@@ -94,61 +98,66 @@ def _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 def _blocks(begin, end, centres, geometry, width, height):
-    """Bars of blocks by the kernels near each, and for each tile a kernel that does well in one of its blocks."""
+    """Bars of fine and of coarse blocks by the kernels near each, and for each tile the best kernel centred in it."""
     columns, rows = -(-width // TILE), -(-height // TILE)
-    across, down = -(-width // BLOCK), -(-height // BLOCK)
-    blocks = np.full((down, across), NOTHING, np.float32)
+    fine = np.full((-(-height // FINE), -(-width // FINE)), NOTHING, np.float32)
+    coarse = np.full((-(-height // COARSE), -(-width // COARSE)), NOTHING, np.float32)
     best = np.full((rows, columns), -1, np.int64)
     score = np.full((rows, columns), NOTHING, np.float32)
     for j in range(begin, end):
         f0, f1, f2, prior = geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3]
         cx, cy = centres[j, 0], centres[j, 1]
-        # two standard deviations on each axis and half a block: beyond them another kernel sets the bar
-        hx = min(2.0 * math.sqrt(f1 * f1 + f2 * f2) / (f0 * f2) + 0.5 * BLOCK, 1.0e6)
-        hy = min(2.0 / f2 + 0.5 * BLOCK, 1.0e6)
-        x_first = int(max(min(math.floor((cx - hx) / BLOCK), across - 1.0), 0.0))
-        x_last = int(max(min(math.floor((cx + hx) / BLOCK), across - 1.0), 0.0))
-        y_first = int(max(min(math.floor((cy - hy) / BLOCK), down - 1.0), 0.0))
-        y_last = int(max(min(math.floor((cy + hy) / BLOCK), down - 1.0), 0.0))
-        for by in range(y_first, y_last + 1):
-            y0 = by * BLOCK + 0.5
-            y1 = min(by * BLOCK + BLOCK, height) - 0.5
-            for bx in range(x_first, x_last + 1):
-                x0 = bx * BLOCK + 0.5
-                x1 = min(bx * BLOCK + BLOCK, width) - 0.5
-                low = _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1)
-                if low > blocks[by, bx]:
-                    blocks[by, bx] = low
-                    ty, tx = by * BLOCK // TILE, bx * BLOCK // TILE
-                    if low > score[ty, tx]:
-                        score[ty, tx] = low
-                        best[ty, tx] = j
-    return blocks, best, score
+        across = REACH * math.sqrt(np.float64(f1) * f1 + np.float64(f2) * f2) / (np.float64(f0) * f2)
+        down = REACH / np.float64(f2)
+        if across < WIDE and down < WIDE:
+            _raise(fine, FINE, f0, f1, f2, prior, cx, cy, across, down)
+        else:
+            _raise(coarse, COARSE, f0, f1, f2, prior, cx, cy, across, down)
+        tx = int(min(max(math.floor(cx / TILE), 0.0), columns - 1.0))
+        ty = int(min(max(math.floor(cy / TILE), 0.0), rows - 1.0))
+        x0, y0 = tx * TILE + 0.5, ty * TILE + 0.5
+        x1, y1 = min(tx * TILE + TILE, width) - 0.5, min(ty * TILE + TILE, height) - 0.5
+        low = _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1)
+        if best[ty, tx] < 0 or low > score[ty, tx]:
+            best[ty, tx], score[ty, tx] = j, low
+    return fine, coarse, best, score
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "nnan"})
+def _raise(blocks, side, f0, f1, f2, prior, cx, cy, across, down):
+    """Lift the bars of the blocks within reach of a kernel to what it surely gives all of their pixels."""
+    rows, columns = blocks.shape
+    x_first, x_last = _span(cx, across + 0.5 * side, side, columns)
+    y_first, y_last = _span(cy, down + 0.5 * side, side, rows)
+    half = np.float32(0.5 * (side - 1))  # px, from a block's middle to its farthest pixel centres
+    margin_u, margin_v = (f0 + abs(f1)) * half, f2 * half
+    for by in range(y_first, y_last):
+        dy = np.float32((by + 0.5) * side - cy)
+        v = abs(f2 * dy) + margin_v
+        top = prior - np.float32(0.5) * v * v
+        start = np.float32(f0 * ((x_first + 0.5) * side - cx) + f1 * dy)
+        step = f0 * np.float32(side)
+        row = blocks[by, x_first:x_last]
+        for k in range(x_last - x_first):
+            u = abs(start + step * np.float32(k)) + margin_u
+            row[k] = max(row[k], top - np.float32(0.5) * u * u)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
-def _bars(centres, geometry, width, height, blocks, best, score):
+def _bars(centres, geometry, width, height, fine, coarse, best, score):
     """The bar of each tile: the lowest of its blocks' bars, or what one handed-on kernel gives the whole tile."""
     rows, columns = best.shape
-    down, across = blocks.shape
     _spread(centres, geometry, width, height, best, score)
     bars = np.empty(rows * columns, np.float32)
     for ty in range(rows):
         for tx in range(columns):
-            x0, y0 = tx * TILE + 0.5, ty * TILE + 0.5
-            x1, y1 = min(tx * TILE + TILE, width) - 0.5, min(ty * TILE + TILE, height) - 0.5
-            j = best[ty, tx]
-            whole = _lowest(
-                geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3], centres[j, 0], centres[j, 1],
-                x0, y0, x1, y1,
-            )  # fmt: skip
             bar = np.float32(3.0e38)
-            for by in range(ty * TILE // BLOCK, min((ty * TILE + TILE) // BLOCK, down)):
-                for bx in range(tx * TILE // BLOCK, min((tx * TILE + TILE) // BLOCK, across)):
-                    bar = min(bar, blocks[by, bx])
+            for by in range(ty * TILE // FINE, min((ty * TILE + TILE) // FINE, fine.shape[0])):
+                for bx in range(tx * TILE // FINE, min((tx * TILE + TILE) // FINE, fine.shape[1])):
+                    bar = min(bar, max(fine[by, bx], coarse[by * FINE // COARSE, bx * FINE // COARSE]))
+            bar = max(bar, score[ty, tx])
             # rounding must not lift the bar above the logit that it bounds
-            bar = max(bar, np.float32(whole))
-            bars[ty * columns + tx] = bar - np.float32(1e-5) * abs(bar) - np.float32(1e-5)
+            bars[ty * columns + tx] = bar - np.float32(1e-5) * abs(bar) - np.float32(1e-4)
     return bars
 
 
@@ -166,12 +175,6 @@ def _spread(centres, geometry, width, height, best, score):
             ty, tx = place // columns, place % columns
             x0, y0 = tx * TILE + 0.5, ty * TILE + 0.5
             x1, y1 = min(tx * TILE + TILE, width) - 0.5, min(ty * TILE + TILE, height) - 0.5
-            if sweep < 2 and best[ty, tx] >= 0:
-                j = best[ty, tx]
-                score[ty, tx] = _lowest(
-                    geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3], centres[j, 0], centres[j, 1],
-                    x0, y0, x1, y1,
-                )  # fmt: skip
             for near in range(4):
                 if forward:
                     ny = ty - 1 if near < 3 else ty
@@ -225,6 +228,7 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
         tall = 1.0 / f2
         lean = -f1 / f0
         inverse = 1.0 / (f1 * f1 + f2 * f2)
+        half_u, half_v = (f0 + abs(f1)) * (0.5 * TILE), f2 * (0.5 * TILE)
         reach = 2.0 * (prior - lowest + margin)
         if reach > 0.0:
             root = math.sqrt(reach)
@@ -241,7 +245,11 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
                     for ty in range(max(ty0, gy * GROUP), min(ty1, gy * GROUP + GROUP)):
                         for tx in range(max(tx0, gx * GROUP), min(tx1, gx * GROUP + GROUP)):
                             r = 2.0 * (prior - bars[ty * columns + tx] + margin)
-                            if r <= 0.0:
+                            # the least that |L^T d| can be over the tile, by its middle: most tiles end here
+                            dy = (ty + 0.5) * TILE - cy
+                            u = abs(f0 * ((tx + 0.5) * TILE - cx) + f1 * dy) - half_u
+                            v = abs(f2 * dy) - half_v
+                            if max(u, 0.0) ** 2 + max(v, 0.0) ** 2 > r:
                                 continue
                             xa, xb = tx * TILE + 0.5 - cx, min(tx * TILE + TILE, width) - 0.5 - cx
                             low, high = _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse)
@@ -302,7 +310,7 @@ def _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse):
 
 
 @njit(nogil=True, cache=True)
-def _by_tile(tiles, count):
+def _by_tile(tiles, kernels, rows, count):
     """A counting sort that keeps the order of kernels within each tile."""
     start = np.zeros(count + 1, np.int64)
     for t in tiles:
@@ -311,8 +319,14 @@ def _by_tile(tiles, count):
         start[t + 1] += start[t]
     place = start[:-1].copy()
     order = np.empty(len(tiles), np.int32)
+    tile_kernel = np.empty(len(tiles), np.int32)
+    tile_rows = np.empty((len(tiles), 2), np.uint8)
     for p in range(len(tiles)):
         t = tiles[p]
-        order[place[t]] = p
-        place[t] += 1
-    return order, start
+        q = place[t]
+        order[q] = p
+        tile_kernel[q] = kernels[p]
+        tile_rows[q, 0] = rows[p, 0]
+        tile_rows[q, 1] = rows[p, 1]
+        place[t] = q + 1
+    return order, start, tile_kernel, tile_rows

@@ -31,6 +31,10 @@ class Packed:
         """The same kernels with other experts."""
         return replace(self, experts=experts)
 
+    def copy(self) -> Packed:
+        """The same kernels in arrays of their own."""
+        return replace(self, centres=self.centres.copy(), geometry=self.geometry.copy(), experts=self.experts.copy())
+
     def chosen(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Packed:
         """Some of the kernels, by mask or position."""
         return replace(self, centres=self.centres[which], geometry=self.geometry[which], experts=self.experts[which])
@@ -38,9 +42,7 @@ class Packed:
 
 def spans(listed: Cover, threads: int) -> list[NDArray[np.int64]]:
     """Tiles in runs of about equal work, a few for each thread."""
-    work = np.zeros(len(listed.bars) + 1)
-    rows = (listed.pair_rows[:, 1] - listed.pair_rows[:, 0]).astype(np.float64) + 2.0
-    np.cumsum(np.add.reduceat(np.append(rows[listed.tile_pairs], 0.0), listed.tile_start[:-1]) + 16.0, out=work[1:])
+    work = listed.tile_start + 2 * np.arange(len(listed.tile_start))  # a tile without pairs costs a little, too
     parts = 1 if threads == 1 else min(4 * threads, len(listed.bars))
     edges = np.searchsorted(work, np.linspace(0.0, work[-1], parts + 1))
     edges[0], edges[-1] = 0, len(listed.bars)
@@ -53,8 +55,8 @@ def work(packed: Packed, listed: Cover) -> Work:
         packed.centres,
         packed.geometry,
         packed.experts,
-        listed.pair_kernel,
-        listed.pair_rows,
+        listed.tile_kernel,
+        listed.tile_rows,
         listed.tile_pairs,
         listed.tile_start,
         listed.bars,

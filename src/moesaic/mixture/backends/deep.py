@@ -29,7 +29,7 @@ def deep_pixel(t, x, y, work, gates):
     begin, end = work.tile_start[t], work.tile_start[t + 1]
     highest = -1.0e300
     for q in range(begin, end):
-        j = work.pair_kernel[work.tile_pairs[q]]
+        j = work.tile_kernel[q]
         dx, dy = x - work.centres[j, 0], y - work.centres[j, 1]
         u = np.float64(work.geometry[j, 0]) * dx + np.float64(work.geometry[j, 1]) * dy
         v = np.float64(work.geometry[j, 2]) * dy
@@ -56,7 +56,7 @@ def deep_forward(t, x0, y0, tall, wide, work, s):
             for c in range(C):
                 value = 0.0
                 for q in range(begin, end):
-                    j = work.pair_kernel[work.tile_pairs[q]]
+                    j = work.tile_kernel[q]
                     dx, dy = x0 + x - work.centres[j, 0], y0 + r - work.centres[j, 1]
                     value += gates[q - begin] * expert_at(work, j, c, dx, dy)
                 s[VALUE + c * AREA + r * TILE + x] = F(value)
@@ -78,7 +78,7 @@ def deep_backward(t, x0, y0, tall, wide, work, s, out):
             at = r * TILE + x
             for q in range(begin, end):
                 i = q - begin
-                j = work.pair_kernel[work.tile_pairs[q]]
+                j = work.tile_kernel[q]
                 dx, dy = x0 + x - work.centres[j, 0], y0 + r - work.centres[j, 1]
                 worth = -np.float64(s[BASE + at])
                 for c in range(C):

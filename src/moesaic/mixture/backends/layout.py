@@ -24,8 +24,8 @@ class Work(NamedTuple):
     centres: NDArray[np.float64]  # (N, 2), px
     geometry: NDArray[np.float32]  # (N, 4), l_xx, l_yx, l_yy in 1/px, log prior
     experts: NDArray[np.float32]  # (N, C) colours, or (N, 3 C): colours, then pairs of slopes in 1/px
-    pair_kernel: NDArray[np.int32]  # (Q,)
-    pair_rows: NDArray[np.uint8]  # (Q, 2)
+    tile_kernel: NDArray[np.int32]  # (Q,)
+    tile_rows: NDArray[np.uint8]  # (Q, 2)
     tile_pairs: NDArray[np.int32]  # (Q,)
     tile_start: NDArray[np.int64]  # (T + 1,)
     bars: NDArray[np.float32]  # (T,)

@@ -39,7 +39,7 @@ def depth(t, work):
     """How far the bar of a tile lies below the largest prior of its kernels."""
     top = F(-3.0e38)
     for q in range(work.tile_start[t], work.tile_start[t + 1]):
-        top = max(top, work.geometry[work.pair_kernel[work.tile_pairs[q]], 3])
+        top = max(top, work.geometry[work.tile_kernel[q], 3])
     return top - work.bars[t]
 
 
@@ -52,11 +52,10 @@ def peaks(t, steep, x0, y0, work, bar, s):
     if not steep:
         return
     for q in range(work.tile_start[t], work.tile_start[t + 1]):
-        p = work.tile_pairs[q]
-        j = work.pair_kernel[p]
+        j = work.tile_kernel[q]
         f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
         dx = x0 - work.centres[j, 0]
-        for r in range(int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])):
+        for r in range(int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])):
             dy = y0 - work.centres[j, 1] + r
             top = F(work.geometry[j, 3] * LOG2E - bar - f2 * dy * f2 * dy)
             a = F(f0 * dx + f1 * dy)
@@ -73,14 +72,15 @@ def forward_tile(t, x0, y0, work, bar, s):
     for i in range(AREA * (1 + C)):
         s[i] = F(0)
     for q in range(work.tile_start[t], work.tile_start[t + 1]):
-        p = work.tile_pairs[q]
-        j = work.pair_kernel[p]
-        first, last = int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])
+        j = work.tile_kernel[q]
+        first, last = int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])
         f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
         dx = x0 - work.centres[j, 0]
         dy0 = y0 - work.centres[j, 1]
         prior = work.geometry[j, 3] * LOG2E - bar
-        step = F(f0)
+        # rows are told apart in float32, from a first row that is exact
+        step, slant_u, slant_v = F(f0), F(f1), F(f2)
+        u0, v0, base = F(f0 * dx + f1 * dy0), F(f2 * dy0), F(prior)
         m0 = work.experts[j, 0]
         m1 = work.experts[j, 1] if C > 1 else F(0)
         m2 = work.experts[j, 2] if C > 2 else F(0)
@@ -90,19 +90,19 @@ def forward_tile(t, x0, y0, work, bar, s):
         h2 = work.experts[j, C + 4] if SLOPES and C > 2 else F(0)
         h3 = work.experts[j, C + 6] if SLOPES and C > 3 else F(0)
         for r in range(first, last):
-            dy = dy0 + r
-            v = f2 * dy
-            top = F(prior - v * v)
-            a = F(f0 * dx + f1 * dy)
+            k = F(r)
+            v = v0 + slant_v * k
+            top = base - v * v
+            a = u0 + slant_u * k
             n0, n1, n2, n3 = m0, m1, m2, m3
             if SLOPES:
-                n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * dy)
+                n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * (dy0 + r))
                 if C > 1:
-                    n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * dy)
+                    n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * (dy0 + r))
                 if C > 2:
-                    n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * dy)
+                    n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * (dy0 + r))
                 if C > 3:
-                    n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * dy)
+                    n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * (dy0 + r))
             row = r * TILE
             for x in range(TILE):
                 lane = F(x)
@@ -139,13 +139,15 @@ def backward_tile(t, x0, y0, work, bar, s, out):
     _, SLOPE, BASE, PEAK, LANES, _ = places(work)
     for q in range(work.tile_start[t], work.tile_start[t + 1]):
         p = work.tile_pairs[q]
-        j = work.pair_kernel[p]
-        first, last = int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])
+        j = work.tile_kernel[q]
+        first, last = int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])
         f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
         dx = x0 - work.centres[j, 0]
         dy0 = y0 - work.centres[j, 1]
         prior = work.geometry[j, 3] * LOG2E - bar
-        step = F(f0)
+        # rows are told apart in float32, from a first row that is exact
+        step, slant_u, slant_v = F(f0), F(f1), F(f2)
+        u0, v0, base = F(f0 * dx + f1 * dy0), F(f2 * dy0), F(prior)
         m0 = work.experts[j, 0]
         m1 = work.experts[j, 1] if C > 1 else F(0)
         m2 = work.experts[j, 2] if C > 2 else F(0)
@@ -157,20 +159,20 @@ def backward_tile(t, x0, y0, work, bar, s, out):
         for i in range((3 + 2 * C) * TILE):
             s[LANES + i] = F(0)
         for r in range(first, last):
-            dy = dy0 + r
-            v = f2 * dy
-            top = F(prior - v * v)
-            a = F(f0 * dx + f1 * dy)
-            down = F(dy)
+            k = F(r)
+            v = v0 + slant_v * k
+            top = base - v * v
+            a = u0 + slant_u * k
+            down = F(dy0) + k
             n0, n1, n2, n3 = m0, m1, m2, m3
             if SLOPES:
-                n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * dy)
+                n0 = F(m0 + h0 * dx + work.experts[j, C + 1] * (dy0 + r))
                 if C > 1:
-                    n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * dy)
+                    n1 = F(m1 + h1 * dx + work.experts[j, C + 3] * (dy0 + r))
                 if C > 2:
-                    n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * dy)
+                    n2 = F(m2 + h2 * dx + work.experts[j, C + 5] * (dy0 + r))
                 if C > 3:
-                    n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * dy)
+                    n3 = F(m3 + h3 * dx + work.experts[j, C + 7] * (dy0 + r))
             row = r * TILE
             for x in range(TILE):
                 lane = F(x)
