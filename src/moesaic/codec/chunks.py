@@ -2,8 +2,8 @@
 
 Kernels are grouped by size, the largest first, so that every leading chunk is a coarser picture and a kernel's size
 costs little within its chunk. Inside a chunk they follow the Z curve. A chunk is its header, then one stream of
-symbols: the tree of positions, then for each block of kernels their sizes, aspects, shears, priors, offsets, colours
-and slopes, each attribute of the whole block at once. Tables adapt after every block, across chunks.
+symbols: the tree of positions, then, attribute by attribute, the sizes, aspects, shears, priors, offsets, colours and
+slopes of all its kernels. Tables adapt after every block of some hundred symbols, across chunks.
 
 One function, `code_chunk`, is both writer and reader, so that the two cannot disagree.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from moesaic.codec.container import Cursor, signed_varint, varint
 from moesaic.codec.entropy import Coder, Decoder, Encoder, Ints
 from moesaic.codec.frequencies import SPREAD_MOST, Adaptive
-from moesaic.codec.positions import Parts, Square, centres, code_parts, curve_keys, depth_for, offsets
+from moesaic.codec.positions import Square, centres, code_parts, curve_keys, depth_for, offsets
 from moesaic.codec.quantise import COLOUR_BITS, Kernels, Steps, axis_levels, check_ranges, colour_steps, usual_colours
 from moesaic.codec.surroundings import VALUE_BITS, Surroundings
 from moesaic.errors import FormatError
@@ -175,66 +175,53 @@ def _adaptive(span: Span, contexts: int = 1) -> Adaptive:
     return Adaptive(span.size, span.centre, span.spread, contexts)
 
 
-def _code(coder: Coder, span: Span, models: Adaptive, contexts: Ints, known: Ints | None) -> Ints:
-    """One attribute of a block, under the table of each kernel's context."""
-    symbols = coder.rows(models.frequencies(), contexts, None if known is None else known - span.least)
-    models.learn(symbols, contexts)
-    return symbols + span.least
-
-
 def code_chunk(coder: Coder, header: ChunkHeader, memory: Memory, known: Kernels | None) -> Kernels:
     """Write the kernels of one chunk, or read them when `known` is None; both come back with what was coded.
 
     Raises:
         FormatError: the integers are not a mixture's.
     """
+    tables, steps = memory.tables, memory.tables.steps
     depth = depth_for(memory.square, header.leaf_bits)
     keys = None if known is None else curve_keys(known.x, known.y, memory.square, depth)
     parts = code_parts(coder, header.kernels, memory.square, depth, keys)
-    sizes, blocks = _adaptive(header.sizes), []
-    for first in range(0, header.kernels, memory.block):
-        here = slice(first, first + memory.block)
-        place = Parts(parts.x[here], parts.y[here], parts.width_bits[here], parts.height_bits[here])
-        block = _code_block(coder, header.sizes, sizes, memory, place, None if known is None else known[here])
-        check_ranges(block, memory.tables.steps)
-        blocks.append(block)
-    kernels = Kernels.join(blocks)
-    memory.note(kernels)
-    return kernels
+    alike = np.zeros(header.kernels, np.int64)
 
+    def code(span: Span, models: Adaptive, contexts: Ints, values: Ints | None) -> Ints:
+        """One attribute, block by block, under the table of each kernel's context."""
+        found = np.empty(header.kernels, np.int64)
+        for first in range(0, header.kernels, memory.block):
+            here = slice(first, first + memory.block)
+            symbols = None if values is None else values[here] - span.least
+            symbols = coder.rows(models.frequencies(), contexts[here], symbols)
+            models.learn(symbols, contexts[here])
+            found[here] = symbols + span.least
+        return found
 
-def _code_block(
-    coder: Coder, size_span: Span, size_models: Adaptive, memory: Memory, parts: Parts, known: Kernels | None
-) -> Kernels:
-    tables, alike = memory.tables, np.zeros(len(parts.x), np.int64)
-
-    def attribute(name: str, span: Span, models: Adaptive, contexts: Ints = alike) -> Ints:
-        return _code(coder, span, models, contexts, None if known is None else getattr(known, name))
-
-    size = attribute("size", size_span, size_models)
+    size = code(header.sizes, _adaptive(header.sizes), alike, None if known is None else known.size)
     middle = parts.x + (1 << parts.width_bits >> 1), parts.y + (1 << parts.height_bits >> 1)  # positions come later
     leaning = np.searchsorted(_LEANING, memory.around.at(*middle)[0][:, -2], side="right")
-    aspect = attribute("aspect", tables.aspect, memory.aspect, leaning)
-    length = np.searchsorted(_LONG, aspect * tables.steps.aspect, side="right")
-    shear = attribute("shear", tables.shear, memory.shear, length)
-    prior = attribute("prior", tables.prior, memory.prior)
+    aspect = code(tables.aspect, memory.aspect, leaning, None if known is None else known.aspect)
+    length = np.searchsorted(_LONG, aspect * steps.aspect, side="right")
+    shear = code(tables.shear, memory.shear, length, None if known is None else known.shear)
+    prior = code(tables.prior, memory.prior, alike, None if known is None else known.prior)
 
-    down = axis_levels(tables.steps, size, aspect, parts.height_bits, across=False)
-    over = axis_levels(tables.steps, size, aspect, parts.width_bits, across=True)
+    down = axis_levels(steps, size, aspect, parts.height_bits, across=False)
+    over = axis_levels(steps, size, aspect, parts.width_bits, across=True)
     rows = coder.uniform(down, None if known is None else offsets(known.y, parts.y, parts.height_bits, down))
     columns = coder.uniform(over, None if known is None else offsets(known.x, parts.x, parts.width_bits, over))
     x, y = centres(columns, parts.x, parts.width_bits, over), centres(rows, parts.y, parts.height_bits, down)
 
     guess, trust = memory.expected_colours(x, y, size)
-    colours = []
-    for c, (span, models) in enumerate(zip(tables.colours, memory.colours, strict=True)):
-        left = None if known is None else known.colours[:, c] - guess[:, c]
-        colours.append(_code(coder, span, models, trust[:, c], left) + guess[:, c])
+    colours = [
+        code(span, models, trust[:, c], None if known is None else known.colours[:, c] - guess[:, c]) + guess[:, c]
+        for c, (span, models) in enumerate(zip(tables.colours, memory.colours, strict=True))
+    ]
     slopes = [
-        _code(coder, span, models, alike, None if known is None else known.slopes[:, i])
+        code(span, models, alike, None if known is None else known.slopes[:, i])
         for i, (span, models) in enumerate(zip(tables.slopes, memory.slopes, strict=True))
     ]
-    return Kernels(
+    kernels = Kernels(
         x=x,
         y=y,
         size=size,
@@ -242,8 +229,11 @@ def _code_block(
         shear=shear,
         prior=prior,
         colours=np.stack(colours, 1),
-        slopes=np.stack(slopes, 1) if slopes else np.zeros((len(alike), 0), np.int64),
+        slopes=np.stack(slopes, 1) if slopes else np.zeros((header.kernels, 0), np.int64),
     )
+    check_ranges(kernels, steps)
+    memory.note(kernels)
+    return kernels
 
 
 def write_chunk(header: ChunkHeader, memory: Memory, kernels: Kernels) -> bytes:

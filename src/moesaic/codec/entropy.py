@@ -16,6 +16,7 @@ Source: J. Duda, "Asymmetric numeral systems" (arXiv 1311.2540); R. Bamler, cons
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import constriction
@@ -30,7 +31,8 @@ _BATCH = 1 << 21  # frequencies expanded at once
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-_rows_family = constriction.stream.model.Categorical(perfect=False)
+_table = partial(constriction.stream.model.Categorical, perfect=False)
+_rows_family = _table()
 _uniform_family = constriction.stream.model.Uniform()
 
 
@@ -94,7 +96,9 @@ class Decoder:
     def rows(self, frequencies: Ints, which: Ints, known: Ints | None) -> Ints:  # noqa: ARG002 - see Coder
         """See `Coder`."""
         symbols = np.zeros(len(which), np.int64)
-        if frequencies.shape[1] > 1:
+        if len(frequencies) == 1 < frequencies.shape[1] and len(which):  # one table for all: faster, and the same bits
+            symbols[:] = self._coder.decode(_table(_weights(frequencies)[0]), len(which))
+        elif frequencies.shape[1] > 1:
             weights = _weights(frequencies)
             for here in _batches(len(which), frequencies.shape[1]):
                 symbols[here] = self._coder.decode(_rows_family, weights[which[here]])

@@ -19,6 +19,7 @@ from moesaic.codec.plan import Plan, plan
 from moesaic.codec.quantise import FINE, Steps, factors_of
 from moesaic.codec.rounding import round_shapes
 from moesaic.codec.sensitivity import curvatures
+from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import Cover, cover
 from moesaic.mixture.backends.threads import default_threads
@@ -58,10 +59,15 @@ def refit(
         ShapeError: the target does not fit the mixture.
     """
     steps.check()
+    wanted = (mixture.channels, mixture.height, mixture.width)
+    if not len(mixture):
+        raise ArgumentError("a mixture without kernels has no picture and cannot be stored")
+    if tuple(target.shape) != wanted:
+        raise ShapeError(f"the target has shape {tuple(target.shape)}, the mixture's picture has {wanted}")
     pixels = target.detach().cpu().float().contiguous().numpy()
     threads = threads or default_threads()
     moving = mixture.detach().to(device="cpu", dtype=torch.float32)
-    if rounds and len(moving):
+    if rounds:
         moving = replace(moving, log_priors=_rounded_priors(moving.log_priors, steps))
         moving = _descend(moving, pixels, -(-rounds // 2), _SHAPES + _CENTRES, threads)
         moving = _descend(_shaped(moving, steps, threads), pixels, rounds, _CENTRES, threads)

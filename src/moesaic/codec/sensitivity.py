@@ -71,12 +71,12 @@ def _curve(tiles: Any, work: Any, order: int, picture: Any, sums: Any, out: Any)
         peaks(t, steep, left + 0.5, up + 0.5, work, bar, s)
         for q in range(work.tile_start[t], work.tile_start[t + 1]):
             p = work.tile_pairs[q]
-            j = work.pair_kernel[p]
+            j = work.tile_kernel[q]
             f0, f1, f2 = work.geometry[j, 0], work.geometry[j, 1], work.geometry[j, 2]
             dx = left + 0.5 - work.centres[j, 0]
             prior = work.geometry[j, 3] * LOG2E - bar
             total[:] = F(0)
-            for r in range(int(work.pair_rows[p, 0]), int(work.pair_rows[p, 1])):
+            for r in range(int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])):
                 dy = up + r + 0.5 - work.centres[j, 1]
                 v = F(f2 * dy)
                 a = F(f0 * dx + f1 * dy)
