@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from moesaic.mixture.model import Mixture
 
 PARTS = ("pictures", "curve", "seeds", "orders", "large")
-CURVE = (50, 100, 200, 400, 800, 1500)  # steps
+CURVE = (50, 100, 200, 400, 700)  # steps
 SEEDS = (0, 1, 2)
 LARGE = (2048, 1365)  # px
 LARGE_EXPERTS, LARGE_STEPS = 50_000, 20  # memory does not grow with the steps

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from moesaic.image import Picture
 
 PARTS = ("curves", "file", "targets")
-LADDER = (400, 700, 1_200, 2_000, 3_400, 5_800, 10_000, 17_000)  # experts: about 0.05 to 1.5 bpp at 768x512
+LADDER = (1_000, 2_200, 4_700, 10_000)  # experts: about 0.1 to 1 bpp at 768x512
 EXPERTS = 10_000  # of the file that is looked at closely
-RATES = (0.1, 0.3, 1.0)  # bpp to be hit
-QUALITIES = (25.0, 28.0, 31.0)  # dB to be hit
+RATES = (0.15, 0.6)  # bpp to be hit
+QUALITIES = (27.0, 31.0)  # dB to be hit
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -55,7 +55,7 @@ def demonstrate(photo: moesaic.Picture, name: str, focus: tuple[float, float] | 
             bar.update(task, completed=now.seconds / (now.seconds + now.seconds_left), psnr=now.psnr)
 
         started = time.perf_counter()
-        encoded = moesaic.encode(photo, file, progress=watch, force=True)
+        encoded = moesaic.encode(photo, file, progress=watch, force=True, metadata="strip")
         encoding = time.perf_counter() - started
     (same, decoding), (large, enlarging) = (_timed_decode(file, scale) for scale in (1, SCALE))
     moesaic.write_picture(same, FOLDER / f"{name}.png", force=True)

@@ -24,7 +24,7 @@ from moesaic.mixture.model import Mixture
 if TYPE_CHECKING:
     from moesaic.image import PictureSource
 
-STEPS = 800  # of gradient descent, when neither steps nor seconds are given
+STEPS = 700  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
@@ -91,7 +91,7 @@ def fit(
         experts: number of kernels. Without experts and psnr, one for every 40 pixels.
         psnr: dB to reach with as few experts as a short search finds, instead of a number of experts.
         seconds: time to spend, by the clock; the result then depends on the machine's speed.
-        steps: gradient steps instead of a time; with neither, 800.
+        steps: gradient steps instead of a time; with neither, 700.
         order: 0 for constant experts, 1 for experts linear in position.
         seed: of the random start; the same seed, steps and machine give the same bytes.
         threads: of the CPU backend; as many as the process may use when None. Does not change the result.
