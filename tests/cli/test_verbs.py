@@ -169,6 +169,6 @@ def test_ctrl_c_stops_a_real_fit_and_leaves_nothing(picture, tmp_path):
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(timeout=30) == 130
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # the fit would have gone on for a minute
     assert rest == "moesaic: interrupted; no half-written file was left\n"
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
