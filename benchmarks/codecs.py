@@ -63,7 +63,7 @@ def available() -> tuple[Codec, ...]:
                 name="AVIF",
                 words="speed 4, 4:2:0",
                 format="AVIF",
-                qualities=(0, 4, 9, 14, 20, 26, 32, 40, 48, 56, 64, 72, 80, 87, 93),
+                qualities=(0, 9, 20, 32, 48, 64, 80, 90),
                 options={"speed": 4, "subsampling": "4:2:0"},
                 library=f"libavif {features.version('avif')}",
             )

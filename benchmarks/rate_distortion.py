@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from moesaic.image import Picture
 
 PARTS = ("curves", "file", "targets")
-LADDER = (1_000, 2_200, 4_700, 10_000)  # experts: about 0.1 to 1 bpp at 768x512
+LADDER = (800, 2_200, 4_700, 10_000)  # experts: about 0.1 to 1 bpp at 768x512
 EXPERTS = 10_000  # of the file that is looked at closely
 RATES = (0.15, 0.6)  # bpp to be hit
 QUALITIES = (27.0, 31.0)  # dB to be hit
@@ -35,6 +35,7 @@ QUALITIES = (27.0, 31.0)  # dB to be hit
 def main(arguments: list[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--experts", type=numbers, default=LADDER, metavar="400,700")
+    options.add_argument("--steps", type=int, default=400, help="of each fit of the curves")
     options.add_argument("--parts", default=",".join(PARTS), metavar=",".join(PARTS))
     options.add_argument("--codecs", default=None, metavar="moesaic,JPEG", help="all that are installed by default")
     asked = options.parse_args(arguments)
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     rivals = codecs.available()
     wanted = set(asked.codecs.split(",")) if asked.codecs else {"moesaic", *(c.name for c in rivals)}
     settings = {
+        "steps": asked.steps,
         "pictures": shown.name,
         "threads": threads,
         "seed": 0,
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
                     record.put("curves", key, {"picture": source.name, "codec": codec.name, "files": files})
             key = f"{source.name}/moesaic"
             if "moesaic" in wanted and not record.has("curves", key):
-                files = [ours(picture, experts=n) for n in asked.experts]
+                files = [ours(picture, experts=n, steps=asked.steps) for n in asked.experts]
                 record.put("curves", key, {"picture": source.name, "codec": "moesaic", "files": files})
                 words = ", ".join(f"{f['bpp']:.2f} bpp {f['psnr']:.2f} dB" for f in files)
                 print(f"{source.name}: {words}", flush=True)

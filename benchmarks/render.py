@@ -7,6 +7,7 @@ moesaic is called as a user calls it, gradients by autograd. Rivals take turns a
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -215,7 +216,7 @@ class _Points:
 
     def error(self, picture: torch.Tensor) -> float:  # of (C, H, W)
         """Largest difference."""
-        return float(f"{float((picture[:, self.y, self.x].T.double() - self.values).abs().max()):.2e}")
+        return _short(float((picture[:, self.y, self.x].T.double() - self.values).abs().max()))
 
     def gradient_error(self, slope: torch.Tensor) -> dict[str, float]:  # of (N, 6 + C)
         """Difference by parameter, in relative norm."""
@@ -223,8 +224,13 @@ class _Points:
         found = {}
         for name, (a, b) in groups.items():
             expected = self.slope[:, a:b]
-            found[name] = float(f"{float((slope[:, a:b].double() - expected).norm() / expected.norm()):.2e}")
+            found[name] = _short(float((slope[:, a:b].double() - expected).norm() / expected.norm()))
         return found
+
+
+def _short(error: float) -> float:
+    """Three digits; 1e9 stands for a difference that is not finite, which some of the rivals have."""
+    return float(f"{error:.2e}") if math.isfinite(error) else 1e9
 
 
 if __name__ == "__main__":
