@@ -312,7 +312,12 @@ def _fit_metadata(picture: Picture, kind: str) -> Picture:
         kept = {name: None if name in dropped else getattr(picture, name) for name in _CARRIED}
         picture = replace(picture, icc=kept["icc"], exif=kept["exif"], xmp=kept["xmp"])
     if picture.exif:
-        picture = replace(picture, exif=renew_size_tags(picture.exif, width=picture.width, height=picture.height))
+        try:
+            renewed = renew_size_tags(picture.exif, width=picture.width, height=picture.height)
+        except Exception as cause:  # noqa: BLE001 - Pillow's EXIF reader raises errors of many kinds
+            _log.warning("the picture's EXIF is damaged (%s); left out", cause)
+            renewed = None
+        picture = replace(picture, exif=renewed)
     return picture
 
 

@@ -29,7 +29,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 and int(side) > 0 for side in sides):
         raise ArgumentError(f"--size {text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080")
     return int(sides[0]), int(sides[1])
 

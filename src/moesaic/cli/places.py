@@ -47,6 +47,8 @@ def settle(
         ArgumentError: several inputs and `output` is a file, two inputs would share an output, or an output would
             replace an input.
     """
+    if output == "":
+        raise ArgumentError("the output has an empty name")
     several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
     target = None if output is None else Path(output)
     within = target is not None and (several or target.is_dir() or str(output).endswith(("/", os.sep)))

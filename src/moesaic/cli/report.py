@@ -120,7 +120,11 @@ class Report:
 
 def summary(figures: Figures) -> str:
     """The figures that are there, in one line: `10,000 experts, 31.20 dB, SSIM 0.9012, ...`."""
-    return ", ".join(tell(figures[key]) for key, tell in _PHRASES.items() if figures.get(key) is not None)
+    return ", ".join(tell(figures[key]) for key, tell in _PHRASES.items() if _known(figures.get(key)))
+
+
+def _known(figure: Any) -> bool:
+    return figure is not None and figure == figure  # NaN: a picture too small for that figure
 
 
 def holdings(info: Figures) -> str:

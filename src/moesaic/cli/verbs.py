@@ -159,6 +159,10 @@ def decode(
         raise ArgumentError("--scale and --size exclude each other; state one of them")
     if depth not in (None, 8, 16):
         raise ArgumentError(f"--depth is 8 or 16, not {depth}")
+    if not format.removeprefix(".").isalnum():
+        raise ArgumentError(
+            f"--format {format!r} is no suffix of a picture file; write png, jpg, webp, avif, tiff or bmp"
+        )
     width_height, box = read_size(size), read_region(region)
     change = places.change_told(scale=scale, size=width_height, region=box, layers=layers)
     jobs = places.settle(

@@ -94,7 +94,15 @@ def section(kind: bytes, payload: bytes) -> bytes:
 
 
 def write_file(header: Header, info: Info, tables: bytes, chunks: list[bytes]) -> bytes:
-    """The bytes of a whole file."""
+    """The bytes of a whole file.
+
+    Raises:
+        LimitError: canvas, kernels or metadata exceed what a reader accepts by default.
+    """
+    header.check(DEFAULT_LIMITS)
+    metadata = sum(len(held or b"") for held in (info.icc, info.exif, info.xmp))
+    metadata += sum(len(key.encode()) + len(value.encode()) for key, value in info.text.items())
+    DEFAULT_LIMITS.check("metadata_bytes", metadata, "the metadata to be stored has bytes:")
     parts = [MAGIC, section(b"HEAD", _pack_header(header))]
     if info.icc:
         parts.append(section(b"iccp", info.icc))

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from moesaic.codec.file import MoeFile, decode_bytes, open_file
 from moesaic.codec.limits import DEFAULT_LIMITS, Limits
+from moesaic.errors import ArgumentError
 from moesaic.mixture.render import render
 from moesaic.picture import Picture
 
 if TYPE_CHECKING:
-    MoeSource = str | os.PathLike[str] | bytes | BinaryIO
+    MoeSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 def decode(
@@ -71,8 +72,10 @@ def _read(source: MoeSource, limits: Limits, layers: int | None) -> MoeFile:
 
 
 def _stream(source: MoeSource) -> AbstractContextManager[BinaryIO]:
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | bytearray | memoryview):
         return BytesIO(source)
     if isinstance(source, str | os.PathLike):
         return open_file(source)
+    if not hasattr(source, "read"):
+        raise ArgumentError(f"cannot decode an object of type {type(source).__name__}: give a path, bytes or a stream")
     return nullcontext(source)  # the caller's, who closes it

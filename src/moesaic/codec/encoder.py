@@ -71,7 +71,7 @@ def encode(
         path: where the file is written, all of it or nothing; None for bytes alone.
         experts: number of kernels; one for every 40 pixels when nothing else is asked for.
         bpp: bits per pixel of the whole file, hit within 3 %.
-        psnr: dB of the decoded picture, hit within 0.1 dB.
+        psnr: dB of the decoded picture, hit within 0.1 dB; a picture that one expert does better gets that expert.
         seconds: time to spend on the fit, about; the result then depends on the machine's speed.
         order: 0 for constant experts, 1 for linear ones.
         seed: of the random start.
@@ -90,6 +90,9 @@ def encode(
         raise ArgumentError("give only one of experts, bpp and psnr")
     if metadata not in ("keep", "strip"):
         raise ArgumentError(f"metadata is 'keep' or 'strip', not {metadata!r}")
+    for name, number in {"bpp": bpp, "psnr": psnr}.items():
+        if number is not None and not isinstance(number, int | float | np.number):
+            raise ArgumentError(f"{name} ({number!r}) must be a number")
     if bpp is not None and not (math.isfinite(bpp) and 0.0 < bpp <= 64.0):
         raise ArgumentError(f"bpp ({bpp}) must lie above 0 and at most at 64")
     if psnr is not None and not 0.0 < psnr <= 100.0:
@@ -103,7 +106,9 @@ def encode(
     elif psnr is not None:
         made = work.to_quality(psnr)
     else:
-        made = work.attempt(work.fit(experts or max(1, round(work.pixels / PIXELS_PER_EXPERT)), 0.8), 1.0)
+        made = work.attempt(
+            work.fit(max(1, round(work.pixels / PIXELS_PER_EXPERT)) if experts is None else experts, 0.8), 1.0
+        )
     if path is not None:
         atomic_write(path, made.data, force=force)
     return Encoded(
@@ -251,6 +256,8 @@ class _Encoding:
             best = min(tried, key=lambda m: abs(m.psnr - goal))
             if abs(best.psnr - goal) <= 2 * _PSNR_ERROR or self.stopped:
                 return best
+            if experts == 1 and made.psnr > goal:  # nothing is smaller
+                return made
             wanted = guess.after(experts, made.psnr)
             if wanted == experts and (experts == most or experts == 1):
                 break

@@ -86,6 +86,8 @@ def decode_bytes(data: bytes | BinaryIO, *, limits: Limits = DEFAULT_LIMITS, lay
         LimitError: it asks for more than the limits allow.
         ArgumentError: `layers` is below 1.
     """
+    if layers is not None and not isinstance(layers, int):
+        raise ArgumentError(f"layers ({layers!r}) must be a whole number")
     if layers is not None and layers < 1:
         raise ArgumentError(f"layers={layers}: at least one chunk has to be read")
     reader = FileReader(BytesIO(data) if isinstance(data, bytes) else data, limits=limits)

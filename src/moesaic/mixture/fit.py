@@ -141,6 +141,12 @@ def fit_pixels(
 ) -> Mixture:
     """`fit` for pixels that have been read already; see there."""
     pixels = target.shape[1] * target.shape[2]
+    for name, whole in {"experts": experts, "steps": steps, "seed": seed, "threads": threads}.items():
+        if whole is not None and not isinstance(whole, int | np.integer):
+            raise ArgumentError(f"{name} ({whole!r}) must be a whole number")
+    for name, number in {"psnr": psnr, "seconds": seconds}.items():
+        if number is not None and not isinstance(number, int | float | np.number):
+            raise ArgumentError(f"{name} ({number!r}) must be a number")
     if experts is not None and psnr is not None:
         raise ArgumentError("give experts or psnr, not both: a PSNR decides the number of experts")
     if experts is not None and not 1 <= experts <= max(64, 4 * pixels):
@@ -149,8 +155,10 @@ def fit_pixels(
         raise ArgumentError(f"psnr ({psnr}) must lie between 0 and 100 dB")
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0.0):
         raise ArgumentError(f"seconds ({seconds}) must be positive")
-    if steps is not None and (steps < 1 or seconds is not None):
-        raise ArgumentError("steps must be at least 1, and comes instead of seconds")
+    if steps is not None and seconds is not None:
+        raise ArgumentError("give steps or seconds, not both")
+    if steps is not None and steps < 1:
+        raise ArgumentError(f"steps ({steps}) must be at least 1")
     if seed < 0:
         raise ArgumentError(f"seed ({seed}) must not be negative")
     if threads is not None and threads < 1:

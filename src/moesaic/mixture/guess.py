@@ -19,6 +19,7 @@ class Guess:
 
     def after(self, experts: int, reached: float) -> int:
         """The next number to try."""
+        reached = min(reached, 200.0)  # a plain picture is met without error
         here = (math.log2(experts), reached)
         if self.last is not None and abs(here[0] - self.last[0]) > 0.05:
             slope = (here[1] - self.last[1]) / (here[0] - self.last[0])

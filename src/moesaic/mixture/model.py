@@ -98,16 +98,15 @@ class Mixture:
         Raises:
             ArgumentError: a single position was given (write `mixture[i : i + 1]`), or one is out of range.
         """
-        picked = which if isinstance(which, slice) else torch.as_tensor(which)
-        if isinstance(picked, Tensor):
-            if picked.ndim != 1:
-                raise ArgumentError(f"mixture[{which}] is ambiguous; for one kernel i write mixture[i : i + 1]")
-            if not picked.numel():
-                picked = picked.long()
         try:
+            picked = which if isinstance(which, slice) else torch.as_tensor(which)
+            if isinstance(picked, Tensor) and not picked.numel():
+                picked = picked.long()
+            if isinstance(picked, Tensor) and picked.ndim != 1:
+                raise ValueError("one kernel i is mixture[i : i + 1]")
             return self._map(lambda t: t[picked.to(t.device) if isinstance(picked, Tensor) else picked])
-        except IndexError as cause:
-            raise ArgumentError(f"cannot select kernels from a mixture of {len(self)}: {cause}") from cause
+        except (IndexError, TypeError, ValueError, RuntimeError) as cause:
+            raise ArgumentError(f"cannot select {which!r} from a mixture of {len(self)} kernels: {cause}") from cause
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """The same mixture on another device or in another floating-point type; tensors that fit are shared."""

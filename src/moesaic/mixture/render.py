@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,14 @@ def _frame(
     pixel_limit: int,
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
     """Output size and canvas box of a render, checked."""
-    box = [float(v) for v in region or (0.0, 0.0, mixture.width, mixture.height)]
+    try:
+        box = [float(v) for v in ((0.0, 0.0, mixture.width, mixture.height) if region is None else region)]
+        scale = None if scale is None else float(scale)
+        size = None if size is None else (operator.index(size[0]), operator.index(size[1]))
+    except (TypeError, ValueError, OverflowError, IndexError) as cause:
+        raise ArgumentError(
+            f"region {region}, scale {scale} and size {size} must be four numbers, a number, and two whole numbers"
+        ) from cause
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2] - box[0], box[3] - box[1]) < SIDE:
         raise ArgumentError(f"region {region} must be (left, top, right, bottom), sides of at least {SIDE} px")
     if max(abs(v) for v in box) > 1e7:
