@@ -1,15 +1,19 @@
 """Speed and exactness of moesaic.render beside plain torch, and beside the machine's arithmetic peak.
 
 Mixtures come from real fits. Everyone's list of kernels by tile is made anew in each turn, as a fit or a zoom needs;
-moesaic is called as a user calls it, gradients by autograd. Rivals take turns and medians count.
+moesaic is called as a user calls it, gradients by autograd. Rivals take turns and medians count. Torch's threads are
+asked to sleep between turns (OMP_WAIT_POLICY=PASSIVE): left to spin, they take a core from whoever comes next.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 
 import numpy as np
 import torch
