@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -161,7 +162,10 @@ def test_ctrl_c_stops_a_real_fit_and_leaves_nothing(picture, tmp_path):
     picture("photo.png", size=(320, 240))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "moesaic", "encode", "photo.png", "--seconds", "60", "--experts", "500"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment, text=True) as process:
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment, text=True, preexec_fn=heeded  # noqa: PLW1509
+    ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()  # the first line of progress, after some five seconds of fitting
         assert "left" in line
