@@ -164,7 +164,12 @@ def test_ctrl_c_stops_a_real_fit_and_leaves_nothing(picture, tmp_path):
     command = [sys.executable, "-m", "moesaic", "encode", "photo.png", "--seconds", "60", "--experts", "500"]
     heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
     with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment, text=True, preexec_fn=heeded  # noqa: PLW1509
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        preexec_fn=heeded,  # noqa: PLW1509
     ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()  # the first line of progress, after some five seconds of fitting
