@@ -246,7 +246,7 @@ class _Encoding:
         for _ in range(6):
             fitted = self.fit(experts, 0.25)
             made, scale = self.attempt(fitted, 1.0), 1.0
-            for _ in range(3):  # half a decibel up or down is the steps' to give
+            for _ in range(6):  # half a decibel up or down is the steps' to give
                 tried.append(made)
                 off = made.psnr - goal
                 if abs(off) <= _PSNR_ERROR or abs(off) > 0.5 or self.stopped:
