@@ -13,7 +13,16 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from moesaic import metrics
 from moesaic.errors import ArgumentError, ShapeError
-from moesaic.metrics import bits_per_pixel, ms_ssim, psnr, ssim
+from moesaic.metrics import (
+    bits_per_pixel,
+    boundary_f1,
+    confusion_matrix,
+    intersection_over_union,
+    mean_iou,
+    ms_ssim,
+    psnr,
+    ssim,
+)
 
 JUDGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
 
@@ -174,3 +183,155 @@ def test_bits_per_pixel(n_bytes, width, height):
 def test_bits_per_pixel_refuses_nonsense(arguments):
     with pytest.raises(ArgumentError):
         bits_per_pixel(*arguments)
+
+
+def label_maps(seed, shape=(2, 24, 31), classes=4, ignored=0.1):
+    """Blobs of classes as prediction and truth, with some pixels not known."""
+    generator = np.random.default_rng(seed)
+
+    def blobs(strength):
+        noise = generator.normal(0, strength, (classes, *shape))
+        return gaussian_filter(noise, (0, 0, 2, 2))
+
+    base = blobs(1.0)
+    truth, prediction = base.argmax(0), (base + blobs(0.4)).argmax(0)
+    truth[generator.random(shape) < ignored] = 255
+    return prediction, truth
+
+
+class TestConfusionMatrix:
+    def test_by_hand(self):
+        prediction = torch.tensor([[0, 1, 1], [2, 2, 0]])
+        labels = torch.tensor([[0, 1, 0], [2, 1, 255]])
+        matrix = confusion_matrix(prediction, labels, 3)
+        assert matrix.dtype == torch.int64
+        assert matrix.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]  # rows are the truth
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+    def test_equals_a_double_loop(self, dtype):
+        prediction, truth = label_maps(0)
+        expected = np.zeros((4, 4), int)
+        for guess, true in zip(prediction.flat, truth.flat, strict=True):
+            if true != 255:
+                expected[true, guess] += 1
+        assert confusion_matrix(prediction.astype(dtype), truth.astype(dtype), 4).tolist() == expected.tolist()
+        tensors = [torch.from_numpy(a.astype(dtype)) for a in (prediction, truth)]
+        assert confusion_matrix(*tensors, 4).tolist() == expected.tolist()
+
+    def test_what_was_predicted_where_nothing_is_known_does_not_matter(self):
+        prediction, truth = label_maps(1)
+        wild = np.where(truth == 255, 255, prediction)
+        assert torch.equal(confusion_matrix(wild, truth, 4), confusion_matrix(prediction, truth, 4))
+
+    def test_a_class_can_be_ignored_and_nothing_can(self):
+        prediction, labels = torch.tensor([0, 1]), torch.tensor([0, 1])
+        assert confusion_matrix(prediction, labels, 2, ignore=0).tolist() == [[0, 0], [0, 1]]
+        with pytest.raises(ArgumentError, match=r"labels: 255 .* 0 to 1"):
+            confusion_matrix(prediction, torch.tensor([0, 255]), 2, ignore=None)
+
+    def test_sums_over_pictures(self):
+        prediction, truth = label_maps(2)
+        parts = sum(confusion_matrix(p, t, 4) for p, t in zip(prediction, truth, strict=True))
+        assert torch.equal(parts, confusion_matrix(prediction, truth, 4))
+
+    def test_refuses_what_makes_no_sense(self):
+        two, three = torch.zeros(2, dtype=torch.long), torch.zeros(3, dtype=torch.long)
+        with pytest.raises(ShapeError, match="agree"):
+            confusion_matrix(two, three, 2)
+        with pytest.raises(ArgumentError, match="prediction: 7"):
+            confusion_matrix(two + 7, two, 2)
+        with pytest.raises(ArgumentError, match="labels: -1"):
+            confusion_matrix(two, two - 1, 2)
+        with pytest.raises(ArgumentError, match="integers"):
+            confusion_matrix(two.float(), two, 2)
+        with pytest.raises(ArgumentError, match="integers"):
+            confusion_matrix(np.zeros(2, bool), two, 2)
+        with pytest.raises(ArgumentError, match="classes"):
+            confusion_matrix(two, two, 0)
+
+
+class TestMeanIou:
+    def test_by_hand(self):
+        matrix = torch.tensor([[3, 1, 0, 0], [0, 4, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+        each = intersection_over_union(matrix)
+        assert each[:3].tolist() == [3 / 4, 4 / 7, 0.0]
+        assert math.isnan(each[3])  # absent from both
+        assert mean_iou(matrix) == pytest.approx((3 / 4 + 4 / 7) / 2)  # class 2 has no true pixel and no say
+
+    def test_extremes(self):
+        assert mean_iou(torch.eye(3, dtype=torch.int64) * 5) == 1.0
+        assert mean_iou(np.array([[0, 5], [5, 0]])) == 0.0
+        assert math.isnan(mean_iou(torch.zeros(3, 3)))
+
+    def test_takes_only_squares(self):
+        with pytest.raises(ShapeError, match="classes, classes"):
+            mean_iou(torch.zeros(3, 4))
+
+
+def boundary_f1_by_brute_force(prediction, truth, classes, tolerance):
+    """One picture; every pair of boundary pixels."""
+
+    def edges(ids, which):
+        found = []
+        for y, x in np.argwhere((ids == which) & (truth != 255)):
+            for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                inside = 0 <= v < ids.shape[0] and 0 <= u < ids.shape[1]
+                if inside and truth[v, u] != 255 and ids[v, u] != which:
+                    found.append((y, x))
+                    break
+        return np.array(found).reshape(-1, 2)
+
+    scores = []
+    for which in range(classes):
+        guess, true = edges(prediction, which), edges(truth, which)
+        if not (truth == which).any() or len(guess) + len(true) == 0:
+            continue
+        if len(guess) == 0 or len(true) == 0:
+            scores.append(0.0)
+            continue
+        near = np.square(guess[:, None] - true[None]).sum(2) <= tolerance**2
+        precision, recall = near.any(1).mean(), near.any(0).mean()
+        scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+    return np.mean(scores)
+
+
+class TestBoundaryF1:
+    @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3.2, 100])
+    @pytest.mark.parametrize("ignored", [0.0, 0.1])
+    def test_equals_brute_force(self, tolerance, ignored):
+        prediction, truth = label_maps(3, shape=(1, 18, 27), ignored=ignored)
+        expected = boundary_f1_by_brute_force(prediction[0], truth[0], 4, tolerance)
+        assert boundary_f1(prediction[0], truth[0], 4, tolerance=tolerance) == pytest.approx(expected)
+
+    def test_is_the_mean_over_pictures(self):
+        prediction, truth = label_maps(4)
+        each = [boundary_f1(p, t, 4) for p, t in zip(prediction, truth, strict=True)]
+        assert boundary_f1(prediction, truth, 4) == pytest.approx(np.mean(each))
+
+    def test_default_tolerance_is_a_share_of_the_diagonal(self):
+        truth = np.zeros((300, 400), int)  # diagonal 500 px, tolerance 3.75 px
+        truth[:, 200:] = 1
+        for shift, expected in ((3, 1.0), (6, 0.0)):
+            assert (
+                boundary_f1(np.roll(truth, shift, axis=1)[:, 150:250], truth[:, 150:250], 2, tolerance=3.75) == expected
+            )
+            moved = np.zeros_like(truth)
+            moved[:, 200 + shift :] = 1
+            assert boundary_f1(moved, truth, 2) == expected
+
+    def test_without_a_boundary_there_is_nothing_to_score(self):
+        flat = torch.zeros(6, 6, dtype=torch.long)
+        assert math.isnan(boundary_f1(flat, flat, 2))
+        half = flat.clone()
+        half[:3] = 1
+        assert boundary_f1(half, flat, 2) == 0.0
+        assert boundary_f1(half, half, 2) == 1.0
+
+    def test_refuses_what_makes_no_sense(self):
+        flat = torch.zeros(6, 6, dtype=torch.long)
+        with pytest.raises(ArgumentError, match="tolerance"):
+            boundary_f1(flat, flat, 2, tolerance=-1)
+        with pytest.raises(ShapeError, match="H, W"):
+            boundary_f1(flat[0], flat[0], 2)
+        with pytest.raises(ArgumentError, match="labels: 9"):
+            boundary_f1(flat, flat + 9, 2)

@@ -33,5 +33,13 @@ class BackendError(MoesaicError):
     """A backend was asked for by name and cannot run here; the text carries the reason."""
 
 
+class ModelError(MoesaicError):
+    """A model is unknown, or its weights are missing, damaged or of another shape."""
+
+
+class TrainingError(MoesaicError):
+    """A training run diverged, or cannot be resumed; the text says what is kept and where."""
+
+
 class MissingExtraError(MoesaicError):
     """An optional dependency is absent; the text names the extra to install."""

@@ -1,7 +1,11 @@
-"""How close one picture is to another: PSNR, SSIM, MS-SSIM, and what it costs: bits per pixel.
+"""How close one picture is to another, and one label map to another.
 
-All take NumPy arrays of shape (H, W) or (H, W, C) or torch tensors of shape (H, W) or (C, H, W), compute in float64,
-and count every channel alike. Values are floats in [0, 1] unless `peak` says otherwise.
+Pictures: PSNR, SSIM, MS-SSIM, and what they cost, bits per pixel. All take NumPy arrays of shape (H, W) or (H, W, C) or
+torch tensors of shape (H, W) or (C, H, W), compute in float64, and count every channel alike. Values are floats in
+[0, 1] unless `peak` says otherwise.
+
+Label maps: the confusion matrix with intersection over union, which is computed from the matrix of a whole data set and
+never averaged over batches, and the F1 score of boundaries. Both take integers, as tensors or arrays of any like shape.
 """
 
 from __future__ import annotations
@@ -96,6 +100,191 @@ def bits_per_pixel(n_bytes: int, width: int, height: int) -> float:
     if width < 1 or height < 1 or n_bytes < 0:
         raise ArgumentError(f"no bits per pixel for {n_bytes} bytes on {width}x{height} pixels")
     return 8 * n_bytes / (width * height)
+
+
+def confusion_matrix(
+    prediction: Tensor | NDArray[Any],  # (...), class ids
+    labels: Tensor | NDArray[Any],  # (...), the true class ids
+    classes: int,
+    ignore: int | None = 255,
+) -> Tensor:  # (classes, classes), int64
+    """How many pixels of each true class (row) were given each class (column); sum it over the pictures of a set.
+
+    Args:
+        prediction: class ids from 0 to `classes` - 1, on any device.
+        labels: the truth, of the same shape; what `ignore` names is left out, whatever was predicted there.
+        classes: how many there are.
+        ignore: the label that means "not known"; None where every pixel counts.
+
+    Returns:
+        The matrix, on the device of `prediction`.
+
+    Raises:
+        ShapeError: the shapes differ.
+        ArgumentError: there is no class, the values are no integers, or one is no class.
+    """
+    import torch
+
+    predicted, truth = _label_maps(prediction, labels, classes)
+    counted = torch.ones_like(truth, dtype=torch.bool) if ignore is None else truth != ignore
+    _check_classes(predicted, counted, classes, "prediction")
+    _check_classes(truth, counted, classes, "labels")
+    cells = torch.where(counted, truth * classes + predicted, classes * classes)  # what is left out, in a last cell
+    counts = torch.bincount(cells.flatten(), minlength=classes * classes + 1)
+    return counts[:-1].reshape(classes, classes)
+
+
+def intersection_over_union(
+    matrix: Tensor | NDArray[Any],  # (classes, classes), rows are the truth
+) -> Tensor:  # (classes,), float64
+    """Intersection over union of each class, in [0, 1]; NaN for a class that is absent in truth and prediction alike.
+
+    Raises:
+        ShapeError: the matrix is not square.
+    """
+    import torch
+
+    counts = torch.as_tensor(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ShapeError(f"a confusion matrix is (classes, classes), not {tuple(counts.shape)}")
+    counts = counts.cpu().double()
+    hits = counts.diagonal()
+    return hits / (counts.sum(0) + counts.sum(1) - hits)  # 0 / 0 is the NaN
+
+
+def mean_iou(matrix: Tensor | NDArray[Any]) -> float:
+    """The mean intersection over union of the classes that are present in the truth, in [0, 1]; NaN if none is.
+
+    A class without a true pixel has no say, also where it was predicted: those pixels already count against the classes
+    that they were taken from. (Others count such a class as 0, or as 1; on a whole test set it seldom arises.)
+
+    Raises:
+        ShapeError: the matrix is not square.
+    """
+    import torch
+
+    each = intersection_over_union(matrix)
+    present = torch.as_tensor(matrix).cpu().sum(1) > 0
+    return float(each[present].mean()) if present.any() else math.nan
+
+
+def boundary_f1(
+    prediction: Tensor | NDArray[Any],  # (H, W) or (B, H, W), class ids
+    labels: Tensor | NDArray[Any],  # the same shape
+    classes: int,
+    *,
+    tolerance: float | None = None,
+    ignore: int | None = 255,
+) -> float:
+    """The F1 score of boundaries, in [0, 1]: for each picture the mean over the classes in its truth, then their mean.
+
+    A pixel is on the boundary of its class when one of its four neighbours has another class. Precision is the share of
+    predicted boundary pixels with a true one of the same class within `tolerance`, recall the reverse. The picture's
+    edge is no boundary, nor is a border to what `ignore` names; ignored pixels are left out of both maps. A class that
+    fills its picture in both has no boundary to score and is left out; NaN if nothing is left at all.
+
+    Source: Csurka, Larlus and Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC 2013.
+
+    Args:
+        prediction: class ids from 0 to `classes` - 1.
+        labels: the truth.
+        classes: how many there are.
+        tolerance: Euclidean distance that still counts as met, px; unless given 0.75 % of the diagonal, as there.
+        ignore: the label that means "not known"; None where every pixel counts.
+
+    Raises:
+        ShapeError: the shapes differ, or are not those of label maps.
+        ArgumentError: there is no class, a value is no class, or the tolerance is below 0.
+    """
+    import torch
+
+    predicted, truth = _label_maps(prediction, labels, classes)
+    if truth.ndim not in (2, 3):
+        raise ShapeError(f"label maps are (H, W) or (B, H, W), not {tuple(truth.shape)}")
+    height, width = truth.shape[-2:]
+    if tolerance is None:
+        tolerance = 0.0075 * math.hypot(height, width)
+    if not 0 <= tolerance < math.inf:
+        raise ArgumentError(f"tolerance must be a distance in px, at least 0, not {tolerance}")
+    counted = torch.ones_like(truth, dtype=torch.bool) if ignore is None else truth != ignore
+    _check_classes(predicted, counted, classes, "prediction")
+    _check_classes(truth, counted, classes, "labels")
+    scores = []
+    stacks = (maps.reshape(-1, height, width) for maps in (predicted, truth, counted))
+    for guess, true, known in zip(*stacks, strict=True):
+        present = [c for c in range(classes) if bool(((true == c) & known).any())]
+        each = [_edge_f1(_edges(guess, known, c), _edges(true, known, c), tolerance) for c in present]
+        if each := [score for score in each if not math.isnan(score)]:
+            scores.append(sum(each) / len(each))
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _label_maps(prediction: Any, labels: Any, classes: int) -> tuple[Tensor, Tensor]:
+    """Both maps as int64 tensors on the device of the first."""
+    import torch
+
+    if classes < 1:
+        raise ArgumentError(f"classes must be at least 1, not {classes}")
+    maps = []
+    for name, values in (("prediction", prediction), ("labels", labels)):
+        array = values if isinstance(values, torch.Tensor) else np.asarray(values)
+        if array.dtype in (torch.bool, np.bool_) or not (
+            np.issubdtype(array.dtype, np.integer) if isinstance(array, np.ndarray) else not array.is_floating_point()
+        ):
+            raise ArgumentError(f"{name} must hold class ids as integers, not {array.dtype}")
+        tensor = torch.from_numpy(array.astype(np.int64)) if isinstance(array, np.ndarray) else array.detach().long()
+        maps.append(tensor)
+    predicted, truth = maps
+    if predicted.shape != truth.shape:
+        raise ShapeError(f"prediction is {tuple(predicted.shape)} and labels are {tuple(truth.shape)}; they must agree")
+    return predicted, truth.to(predicted.device)
+
+
+def _check_classes(ids: Tensor, counted: Tensor, classes: int, name: str) -> None:
+    wrong = counted & ((ids < 0) | (ids >= classes))
+    if bool(wrong.any()):
+        raise ArgumentError(
+            f"{name}: {int(ids[wrong][0])} is no class; allowed are 0 to {classes - 1}, and what `ignore` is"
+        )
+
+
+def _edges(ids: Tensor, known: Tensor, which: int) -> Tensor:  # (H, W), bool
+    """Pixels of a class beside a known pixel of another class."""
+    import torch
+
+    inside, other = (ids == which) & known, (ids != which) & known
+    beside = torch.zeros_like(inside)
+    beside[1:] |= other[:-1]
+    beside[:-1] |= other[1:]
+    beside[:, 1:] |= other[:, :-1]
+    beside[:, :-1] |= other[:, 1:]
+    return inside & beside
+
+
+def _edge_f1(guess: Tensor, true: Tensor, tolerance: float) -> float:
+    """F1 of two sets of pixels, each (H, W); NaN where both are empty."""
+    guesses, trues = int(guess.sum()), int(true.sum())
+    if guesses + trues == 0:
+        return math.nan
+    met = int((guess & _widened(true, tolerance)).sum()) / max(guesses, 1)
+    found = int((true & _widened(guess, tolerance)).sum()) / max(trues, 1)
+    return 2 * met * found / (met + found) if met + found else 0.0
+
+
+def _widened(mask: Tensor, radius: float) -> Tensor:  # (H, W), bool
+    """Every pixel within a distance of the mask: a row of the disc at a time, as shifts of a running maximum."""
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    height = mask.shape[0]
+    wide = torch.zeros_like(mask)
+    source = mask[None, None].float()
+    for step in range(min(int(radius), height - 1) + 1):
+        reach = min(int(math.sqrt(radius * radius - step * step)), mask.shape[1])
+        row = max_pool2d(source, (1, 2 * reach + 1), stride=1, padding=(0, reach))[0, 0] > 0
+        wide[step:] |= row[: height - step]
+        wide[: height - step] |= row[step:]
+    return wide
 
 
 def _pair(a: Any, b: Any, *, integers: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
