@@ -1,0 +1,186 @@
+"""Any network over a large picture: overlapping tiles, blended, made smaller when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from moesaic.errors import ArgumentError, LimitError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_log = logging.getLogger(__name__)
+
+
+def run_tiled(
+    model: Callable[[Tensor], Tensor],  # (B, C, h, w) -> (B, C', h * scale, w * scale)
+    x: Tensor,  # (B, C, H, W)
+    *,
+    tile: int | None = 512,
+    overlap: int = 64,
+    multiple_of: int = 1,
+    scale: int = 1,
+    device: torch.device | None = None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:  # (B, C', H * scale, W * scale), on the device of x
+    """What `model` makes of `x`, computed tile by tile and without gradients.
+
+    Neighbouring tiles share `overlap` pixels. In the quarter of these at its rim a tile has no say, in the quarter at
+    the far side it has all, and between them a raised cosine. So the result is that of the whole picture, up to
+    rounding, for a model whose outputs depend on nothing farther than `overlap / 4` pixels away. What looks farther,
+    such as a mean over the map or the grid of a routed layer, sees its tile alone.
+
+    All tiles have one size; the picture is filled up to it, and to `multiple_of`, by repeating its last row and column.
+    When memory runs out the tile is halved, down to twice the overlap, and the work begins anew.
+
+    Args:
+        model: called under `torch.no_grad`; put it into evaluation mode before.
+        x: the picture or pictures, on any device.
+        tile: side of a tile, px; None: the whole picture in one piece, and tiles only when memory runs out.
+        overlap: pixels that neighbouring tiles share.
+        multiple_of: tiles have sides, and begin at rows and columns, that are multiples of this.
+        scale: output pixels per input pixel.
+        device: where the tiles go; that of `x` unless given.
+        finish: applied to each finished band of rows, (B, C', rows, W * scale), before it is kept, such as the choice
+            of the best class, so that a large picture never has all its channels in memory.
+        progress: told the number of tiles done and of all.
+
+    Raises:
+        ArgumentError: a size is below 1, the overlap is below 0, or a tile is not larger than its overlap.
+        ShapeError: x has not four axes, is empty, or the model returns another size.
+        LimitError: there is not enough memory even for the smallest tile.
+    """
+    if x.ndim != 4 or 0 in x.shape:
+        raise ShapeError(f"x is (B, C, H, W) and not empty, not {tuple(x.shape)}")
+    for name, value, least in (("tile", tile, 1), ("overlap", overlap, 0), ("multiple_of", multiple_of, 1)):
+        if value is not None and value < least:
+            raise ArgumentError(f"{name} is a number of px, at least {least}, not {value}")
+    if scale < 1:
+        raise ArgumentError(f"scale is a whole number of at least 1, not {scale}")
+    if tile is not None and tile <= overlap:
+        raise ArgumentError(f"a tile of {tile} px must be larger than its overlap of {overlap} px")
+    shared = _up(overlap, multiple_of)
+    side = _up(tile or max(x.shape[-2:]), multiple_of)
+    side = max(side, shared + multiple_of)  # rounding must not eat up the step
+    while True:
+        try:
+            with torch.no_grad():
+                return _run(model, x, side, shared, multiple_of, scale, device or x.device, finish, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Outside the except clause, whose traceback would keep the tensors of the failed attempt alive.
+        side = _smaller(side, shared, multiple_of, max(x.shape[-2:]), reason)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _log.warning("not enough memory: trying again with tiles of %d px", side)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; on a CPU torch has only a text for that."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _smaller(side: int, shared: int, multiple_of: int, largest: int, reason: str) -> int:
+    least = max(2 * shared, multiple_of)
+    now = min(side, _up(largest, multiple_of))
+    if now <= least:
+        raise LimitError(
+            f"there is not enough memory even for tiles of {now} px ({reason}); "
+            "pass a smaller picture, a smaller overlap, or another device"
+        )
+    return max(_up(now // 2, multiple_of), least)
+
+
+def _run(
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    side: int,
+    shared: int,
+    multiple_of: int,
+    scale: int,
+    device: torch.device,
+    finish: Callable[[Tensor], Tensor] | None,
+    progress: Callable[[int, int], None] | None,
+) -> Tensor:
+    batch, _, height, width = x.shape
+    rows, columns = _Axis(height, side, shared, multiple_of, scale), _Axis(width, side, shared, multiple_of, scale)
+    result: Tensor | None = None
+    band: Tensor | None = None  # the output rows that tiles may still add to
+    done = 0  # output rows kept so far
+    for i, top in enumerate(rows.starts):
+        for j, left in enumerate(columns.starts):
+            piece = x[..., top : top + rows.tile, left : left + columns.tile].to(device)
+            below, right = rows.tile - piece.shape[-2], columns.tile - piece.shape[-1]
+            if below or right:
+                piece = F.pad(piece, (0, right, 0, below), mode="replicate")
+            y = model(piece)
+            if y.ndim != 4 or y.shape[0] != batch or y.shape[-2:] != (rows.tile * scale, columns.tile * scale):
+                raise ShapeError(
+                    f"the model makes {tuple(y.shape)} of {tuple(piece.shape)}; expected were "
+                    f"({batch}, C, {rows.tile * scale}, {columns.tile * scale})"
+                )
+            if band is None:
+                band = y.new_zeros(batch, y.shape[1], rows.tile * scale, columns.span * scale)
+            window = rows.shares[i].to(y)[:, None] * columns.shares[j].to(y)
+            band[..., left * scale : (left + columns.tile) * scale] += y * window
+            if progress is not None:
+                progress(i * len(columns.starts) + j + 1, len(rows.starts) * len(columns.starts))
+        if band is None:
+            continue
+        until = rows.starts[i + 1] * scale if i + 1 < len(rows.starts) else height * scale
+        ready = band[:, :, : until - done, : width * scale]
+        ready = (ready if finish is None else finish(ready)).to(x.device)
+        if result is None:
+            result = ready.new_empty(batch, ready.shape[1], height * scale, width * scale)
+        result[:, :, done:until] = ready
+        band = torch.cat([band[:, :, until - done :], torch.zeros_like(band[:, :, : until - done])], dim=2)
+        done = until
+    if result is None:
+        raise ShapeError(f"nothing to do for {tuple(x.shape)}")
+    return result
+
+
+class _Axis:
+    """Where the tiles of one axis begin, and the share that each has in the outputs that it covers; shares sum to 1."""
+
+    def __init__(self, length: int, tile: int, shared: int, multiple_of: int, scale: int) -> None:
+        whole = _up(length, multiple_of)
+        self.tile = min(tile, whole)
+        step = self.tile - shared
+        count = 1 if self.tile == whole else 1 + math.ceil((whole - self.tile) / step)
+        self.starts = [min(i * step, whole - self.tile) for i in range(count)]
+        self.span = whole
+        place = torch.arange(self.tile * scale) + 0.5
+        rim = shared * scale / 4
+        rise = ((place - rim) / max(shared * scale - 2 * rim, 1e-9)).clamp(0, 1)
+        rise = 0.5 - 0.5 * torch.cos(math.pi * rise) if shared else torch.ones_like(place)
+        total = torch.zeros(whole * scale)
+        self.shares = []
+        for i, start in enumerate(self.starts):
+            share = torch.ones_like(place)
+            share = share * rise if i else share
+            share = share * rise.flip(0) if i + 1 < count else share
+            self.shares.append(share)
+            total[start * scale : (start + self.tile) * scale] += share
+        self.shares = [
+            share / total[start * scale : (start + self.tile) * scale]
+            for share, start in zip(self.shares, self.starts, strict=True)
+        ]
+
+
+def _up(value: int, multiple_of: int) -> int:
+    return -(-value // multiple_of) * multiple_of

@@ -1,0 +1,1 @@
+"""Parts of a training loop that every network shares; each task keeps its own readable loop."""

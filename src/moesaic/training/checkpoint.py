@@ -1,0 +1,96 @@
+"""Checkpoints: written whole, the one before kept, read without running code, refused for another recipe."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from moesaic.errors import TrainingError
+from moesaic.files import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoint of a run, `checkpoint.pt`, and the one before it, `checkpoint.previous.pt`.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.last = folder / "checkpoint.pt"
+        self.previous = folder / "checkpoint.previous.pt"
+
+    def exist(self) -> bool:
+        """Whether there is anything to resume from."""
+        return self.last.exists() or self.previous.exists()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state; at every moment at least one whole checkpoint is on the disk.
+
+        Args:
+            state: tensors, numbers, texts, and lists and dictionaries of them.
+        """
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        if self.last.exists():
+            self.last.replace(self.previous)
+        atomic_write(self.last, buffer.getvalue(), force=True)
+
+    def load(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """The newest state that can be read, or None where there is no checkpoint.
+
+        Raises:
+            TrainingError: there are checkpoints and none can be read.
+        """
+        reasons = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as cause:
+                reasons.append(f"{path.name}: {type(cause).__name__}")
+                _log.warning("%s cannot be read and is left aside", path)
+            else:
+                return state
+        if reasons:
+            raise TrainingError(
+                f"{self.last.parent}: no checkpoint can be read ({', '.join(reasons)}); "
+                "pass resume=False (--fresh) to start anew"
+            )
+        return None
+
+    def remove(self) -> None:
+        """Forget both."""
+        for path in (self.last, self.previous):
+            path.unlink(missing_ok=True)
+
+
+def check_same(kept: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run under another recipe than it was begun with.
+
+    Args:
+        kept: what the checkpoint holds, as JSON values.
+        asked: what the call states, as JSON values.
+        folder: of the run, for the message.
+
+    Raises:
+        TrainingError: a value differs; the text names each with both values.
+    """
+    names = [name for name in sorted({*kept, *asked}) if kept.get(name) != asked.get(name)]
+    if names:
+        told = "; ".join(f"{name} was {kept.get(name)!r} and is now {asked.get(name)!r}" for name in names)
+        raise TrainingError(
+            f"{folder} holds a run of another recipe: {told}; repeat its recipe, name another folder, "
+            "or pass resume=False (--fresh) to start anew"
+        )

@@ -1,0 +1,77 @@
+"""Checkpoints: there is always a whole one, and only that of the same recipe is taken."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from moesaic.errors import TrainingError
+from moesaic.training.checkpoint import Checkpoints, check_same
+
+
+def test_keeps_the_last_and_the_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load() is None
+    assert not checkpoints.exist()
+    for step in (1, 2, 3):
+        checkpoints.save({"step": step, "weights": {"a": torch.full((2,), float(step))}})
+    assert checkpoints.load()["step"] == 3
+    assert torch.load(checkpoints.previous, weights_only=True)["step"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"no checkpoint"])
+def test_a_damaged_one_gives_way_to_the_one_before(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1})
+    checkpoints.save({"step": 2})
+    checkpoints.last.write_bytes(damage)
+    assert checkpoints.load()["step"] == 1
+    checkpoints.previous.write_bytes(damage)
+    with pytest.raises(TrainingError, match="no checkpoint can be read"):
+        checkpoints.load()
+
+
+def test_a_crash_between_two_writes_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1})
+
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moesaic.training.checkpoint.atomic_write", crash)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save({"step": 2})
+    assert checkpoints.exist()
+    assert checkpoints.load()["step"] == 1
+
+
+class _Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("a checkpoint ran code",))
+
+
+def test_nothing_in_a_checkpoint_runs(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.last.write_bytes(pickle.dumps(_Trap(), protocol=2))
+    with pytest.raises(TrainingError):
+        checkpoints.load()
+    torch.save({"step": _Trap()}, checkpoints.last)
+    with pytest.raises(TrainingError):
+        checkpoints.load()
+
+
+def test_removing(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1})
+    checkpoints.save({"step": 2})
+    checkpoints.remove()
+    assert not checkpoints.exist()
+
+
+def test_differences_are_named(tmp_path):
+    check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1}, tmp_path)
+    with pytest.raises(TrainingError, match=r"a was 1 and is now 2; c was None and is now 'new'; repeat"):
+        check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 2, "c": "new"}, tmp_path)
