@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moesaic import segment
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
     from moesaic.mixture.fit import fit
     from moesaic.mixture.model import Mixture
     from moesaic.mixture.render import render
+    from moesaic.zoo import create_model, list_models, load_model
 
 __version__ = "0.1.0"
 
@@ -21,13 +23,17 @@ __all__ = [
     "MoesaicError",
     "Picture",
     "__version__",
+    "create_model",
     "decode",
     "encode",
     "fit",
+    "list_models",
     "load",
+    "load_model",
     "read_picture",
     "render",
     "save",
+    "segment",
     "write_picture",
 ]
 
@@ -35,13 +41,17 @@ _HOMES = {
     "Mixture": "moesaic.mixture.model",
     "MoesaicError": "moesaic.errors",
     "Picture": "moesaic.image",
+    "create_model": "moesaic.zoo",
     "decode": "moesaic.codec",
     "encode": "moesaic.codec",
     "fit": "moesaic.mixture.fit",
+    "list_models": "moesaic.zoo",
     "load": "moesaic.codec",
+    "load_model": "moesaic.zoo",
     "read_picture": "moesaic.image",
     "render": "moesaic.mixture.render",
     "save": "moesaic.codec",
+    "segment": "moesaic.segment",
     "write_picture": "moesaic.image",
 }
 
@@ -49,7 +59,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'moesaic' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    value = home if _HOMES[name] == f"{__name__}.{name}" else getattr(home, name)  # a folder that is a call, too
     globals()[name] = value  # the next look-up does not come here
     return value
 

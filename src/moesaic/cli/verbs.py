@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import moesaic
-from moesaic.cli import places
+from moesaic.cli import auditing, places, segmenting, training
 from moesaic.cli.endings import ALL_DONE, ending
 from moesaic.cli.options import (
     PIXELS,
@@ -254,6 +254,12 @@ def compare(
         return {"source": str(source), **comparing.measure(original, other, job.source.stat().st_size)}
 
     return run(jobs, work, report, force=force)
+
+
+app.command()(segmenting.segment)
+app.add_typer(training.app, name="train")
+app.command()(auditing.audit)
+app.command()(segmenting.models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,169 @@
+"""The verbs `segment` and `models`: what is where in pictures, and which models there are."""
+
+# Annotations are real here, not postponed: typer evaluates them.
+import json
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import moesaic
+from moesaic.cli import places
+from moesaic.cli.endings import ALL_DONE, NOTHING_DONE, ending, one_line, say
+from moesaic.cli.options import (
+    PIXELS,
+    Carry,
+    Force,
+    Inputs,
+    Json,
+    Metadata,
+    Output,
+    PixelLimit,
+    Quiet,
+    Recursive,
+)
+from moesaic.cli.report import Figures, Report
+from moesaic.cli.runs import run
+from moesaic.errors import ArgumentError, PictureError
+
+if TYPE_CHECKING:
+    from moesaic.cli.places import Job
+
+
+class Scale(Enum):
+    """At which size a network sees a picture."""
+
+    TRAINED = "trained"
+    FULL = "full"
+
+
+@ending
+def segment(
+    inputs: Inputs,
+    output: Output = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="A name from `moesaic models`, or a weights file.", show_default="the shipped one"
+        ),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write the class of each pixel as an 8-bit PNG, instead of the overlay.")
+    ] = False,
+    scale: Annotated[
+        Scale, typer.Option(help="Scale to the size of the training pictures, or take all pixels, in tiles.")
+    ] = Scale.TRAINED,
+    tile: Annotated[
+        int | None, typer.Option(min=1, metavar="PX", help="Side of the tiles.", show_default=False)
+    ] = None,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours in the overlay.")] = 0.5,
+    legend: Annotated[bool, typer.Option("--legend/--no-legend", help="The classes' names below the overlay.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    metadata: Metadata = Carry.KEEP,
+    pixel_limit: PixelLimit = PIXELS,
+    recursive: Recursive = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Say what is where in pictures: an overlay of coloured classes, or with --labels the label map."""
+    kind = "labels" if labels else "segmented"
+    jobs = places.settle(
+        inputs, output, name=lambda path: f"{path.stem}.{kind}.png", accepts=_is_source, recursive=recursive
+    )
+    for job in jobs:
+        if job.output is not None:
+            _check_output(job.output, labels)
+    report = Report("segment", len(jobs), as_json=as_json, quiet=quiet, text=_told)
+    if not jobs:
+        return run(jobs, lambda _: {}, report)
+    from moesaic.segment.models import DEFAULT_MODEL, registry
+    from moesaic.segment.use import segment as find
+    from moesaic.training.device import pick_device
+    from moesaic.weights_file import card_of
+
+    network = registry.load(DEFAULT_MODEL if model is None else model, device=str(pick_device(device)))
+    card = card_of(network)
+
+    def work(job: "Job") -> Figures:
+        picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
+        found = find(picture, network, scale=scale.value, tile=tile)
+        drawn = found.label_map() if labels else found.overlay(legend=legend, opacity=opacity)
+        if job.output is not None:
+            moesaic.write_picture(drawn, job.output, force=force, metadata=metadata.value)
+        return {
+            "width": picture.width,
+            "height": picture.height,
+            "model": None if card is None else card.name,
+            "licence": None if card is None else card.licence,
+            "shares": {name: round(share, 6) for name, share in found.shares.items()},
+        }
+
+    return run(jobs, work, report, force=force)
+
+
+@ending
+def models(
+    pattern: Annotated[str, typer.Argument(help="Names to list, such as '*camvid*'.")] = "*",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each model, and nothing else.")
+    ] = False,
+) -> int:
+    """List the models: architectures to train, and trained weights with their licence and scores."""
+    from moesaic import zoo
+
+    names = zoo.list_models(pattern)
+    if not names:
+        say(f"there is no model of the name {pattern}; known are {', '.join(zoo.list_models())}")
+        return NOTHING_DONE
+    cards = [zoo.model_card(name) for name in names]
+    if as_json:
+        for name, card in zip(names, cards, strict=True):
+            held: dict[str, Any] = {"name": name, "trained": card is not None}
+            typer.echo(json.dumps(held | ({} if card is None else asdict(card) | {"name": name}), allow_nan=False))
+        return ALL_DONE
+    width = max(map(len, names))
+    for name, card in zip(names, cards, strict=True):
+        if card is None:
+            typer.echo(f"{name:<{width}}  architecture, to be trained")
+            continue
+        scores = "".join(f", {what} {value:g}" for what, value in card.scores.items())
+        told = f"{card.task} on {card.data}, {card.parameters:,} parameters, weights under {card.licence}{scores}"
+        typer.echo(f"{name:<{width}}  {one_line(told)}")
+    return ALL_DONE
+
+
+def _told(figures: Figures) -> str:
+    """The classes that a picture holds, the largest first."""
+    shares = sorted(figures["shares"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{one_line(name)} {share:.1%}" for name, share in shares if share >= 0.0005)
+    return f"{told}, {figures['seconds']:.2f} s"
+
+
+def _is_source(path: Path) -> bool:
+    """A picture that is not itself the work of this verb, so that a run over a folder can be repeated."""
+    from moesaic.picture_files import format_of
+
+    if path.name.endswith((".segmented.png", ".labels.png")):
+        return False
+    try:
+        format_of(path, None)
+    except PictureError:
+        return False
+    return True
+
+
+def _check_output(path: Path, labels: bool) -> None:
+    """Refuse a name that cannot hold the result, before any work.
+
+    Raises:
+        ArgumentError: a label map in another format than PNG.
+        PictureError: no picture format has this suffix.
+    """
+    from moesaic.picture_files import format_of
+
+    if labels and path.suffix.lower() != ".png":
+        raise ArgumentError(f"{path}: label maps are written as .png; the name of a new folder ends in a slash")
+    format_of(path, None)

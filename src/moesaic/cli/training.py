@@ -1,0 +1,204 @@
+"""The verb `train`: one command for each task."""
+
+# Annotations are real here, not postponed: typer evaluates them.
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moesaic.cli.endings import ALL_DONE, ending, one_line, say
+from moesaic.cli.options import Quiet, positive, read_size
+from moesaic.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from moesaic.segment.train import TrainedRun
+    from moesaic.training.progress import Progress
+
+app = typer.Typer(no_args_is_help=True)
+
+_PLAIN_EVERY = 30.0  # s between two lines of progress where there is no terminal
+_TRAINED = "Train networks of your own; every run can be interrupted and goes on where it was."
+
+
+@app.callback(help=_TRAINED)
+def train() -> None:
+    """The group of commands; each task adds its own."""
+
+
+@app.command()
+@ending
+def segment(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Pictures and label maps: train/ beside trainannot/, or images/train/ beside labels/train/.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
+    ],
+    network: Annotated[str, typer.Option(help="enet, erfnet, unet, lraspp, deeplab or pspnet.")] = "enet",
+    experts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Experts of the routed layer; without it the network is dense.", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Experts that act at each place.")] = 2,
+    grid: Annotated[int, typer.Option(min=1, help="Rows and columns of places.")] = 3,
+    gate: Annotated[
+        str, typer.Option(help="two_conv, conv, linear or frequency; uniform, random, position, frozen as controls.")
+    ] = "two_conv",
+    place: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="The layer that becomes experts.", show_default="the network's")
+    ] = None,
+    balance: Annotated[str, typer.Option(help="The balance loss, or none.")] = "switch",
+    balance_weight: Annotated[float, typer.Option(min=0, help="Its factor.")] = 0.01,
+    width: Annotated[float, typer.Option(min=0.01, help="Factor on all channel counts.")] = 1.0,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights to begin from; dense ones are upcycled.", show_default=False),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Scale pictures to this.", show_default="as in the files")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(metavar="WxH", help="What a step sees of them.", show_default="all")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.", show_default=False),
+    ] = None,
+    minutes: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 8,
+    rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-3,
+    optimiser: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="cosine, poly or constant.")] = "cosine",
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
+    class_weights: Annotated[str, typer.Option(help="Against rare classes: enet, median or none.")] = "enet",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and threads: same weights.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on with the run in the folder, or replace it.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a network that says what is where in a picture."""
+    frame, window = read_size(size), _read_crop(crop)
+    if epochs is None and minutes is None:
+        raise ArgumentError("state --epochs, --minutes or both: how long to train")
+    from moesaic.segment.recipe import SegmentRecipe
+    from moesaic.segment.train import train_segment
+
+    recipe = SegmentRecipe(
+        network=network,
+        width=width,
+        experts=experts,
+        k=k,
+        grid=grid,
+        gate=gate,
+        place=place,
+        balance=balance,
+        balance_weight=balance_weight,
+        start=None if start is None else str(start),
+        epochs=epochs,
+        batch=batch,
+        rate=rate,
+        optimiser=optimiser,
+        schedule=schedule,
+        weight_decay=weight_decay,
+        class_weights=class_weights,
+        precision=precision,
+        seed=seed,
+        size=None if frame is None else (frame[1], frame[0]),
+        crop=None if window is None else (window[1], window[0]),
+    )
+    news = _News(quiet=quiet)
+    with news:
+        run = train_segment(data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress)
+    _tell(run, as_json=as_json, quiet=quiet)
+    return ALL_DONE
+
+
+def _read_crop(text: str | None) -> tuple[int, int] | None:
+    try:
+        return read_size(text)
+    except ArgumentError as cause:
+        raise ArgumentError(str(cause).replace("--size", "--crop")) from None
+
+
+def _tell(run: "TrainedRun", *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        told: dict[str, Any] = {
+            "verb": "train",
+            "task": "segment",
+            "status": "finished" if run.finished else "stopped",
+            "output": str(run.out),
+            "weights": None if run.weights is None else str(run.weights),
+            "step": run.step,
+            "steps": run.steps,
+            "epochs": run.epochs,
+            "val_mean_iou": run.score if run.score is None or math.isfinite(run.score) else None,
+            "seconds": round(run.seconds, 3),
+        }
+        typer.echo(json.dumps(told, allow_nan=False))
+    elif not quiet:
+        score = "" if run.score is None else f", mean IoU on val {run.score:.2%}"
+        place = one_line(str(run.weights or run.out))
+        rest = "finished" if run.finished else "stopped; the same command goes on"
+        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}")
+
+
+class _News:
+    """A live line on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Bar | None = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> "_News":
+        if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            self._bar = _bar()
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def progress(self, now: "Progress") -> None:
+        """Takes the library's news; the callback of `train_segment`."""
+        score = "" if now.score is None else f", val {now.score:.1%}"
+        news = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}{score}, {_clock(now.seconds_left)} left"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=now.step, total=now.steps, news=news)
+        elif not self._quiet and time.monotonic() - self._told >= _PLAIN_EVERY:
+            self._told = time.monotonic()
+            say(f"step {now.step:,} of {now.steps:,}: {news}")
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _bar() -> "Bar":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[news]}", markup=False))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    bar.add_task("", total=None, news="")
+    return bar
