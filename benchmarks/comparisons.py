@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from moesaic.metrics import intersection_over_union, mean_iou
-from moesaic.routing.collect import recording, routed_layers
+from moesaic.routing.collect import collect, recording, routed_layers
 from moesaic.routing.controls import control
 from moesaic.routing.resampling import PictureScores, interval, resampled
 from moesaic.routing.usage import Usage
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 BLOCK = 10  # frames of a sequence that are drawn together
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile of Student's t for n paired seeds
-CONTROLS = ("shuffled", "uniform", "random", "position")
+FIXED = ("uniform", "random", "position")  # gates that do not look at the picture: no control has anything to say
 Row = dict[str, Any]
 
 
 def train_and_score(task: Task, folder: Path) -> tuple[str, Row]:
-    """Train, or go on training; then score the averaged weights on the test split, routed ones under controls too."""
+    """Train, or go on training; then score the averaged weights, routed ones under controls too."""
     torch.set_num_threads(1)
     began = time.perf_counter()
     run = train_segment(folder, task.folder, task.recipe)
@@ -42,44 +42,43 @@ def train_and_score(task: Task, folder: Path) -> tuple[str, Row]:
     weights, _ = read_weights(task.folder / "model.safetensors")
     model = build(task.recipe, len(data.classes))
     model.load_state_dict(weights)
-    model = channels_last(model).eval()
-    test, whole = data.read("test", task.recipe.size), data.read("test")
-    usage = Usage(len(data.classes))
-    matrices = {"none": _matrices(model, test, whole, usage)}
-    if routed_layers(model) and task.arm not in ("uniform", "random", "position"):
-        positions = dict.fromkeys(routed_layers(model), usage.position_probabilities)
-        for name in CONTROLS:
+    channels_last(model.eval())
+    frames, whole = data.read(task.split, task.recipe.size), data.read(task.split)
+    usage = {name: Usage(len(data.classes)) for name in routed_layers(model)}
+    matrices = {"none": _matrices(model, frames, whole, usage)}
+    if usage and task.recipe.gate not in FIXED:
+        positions = {name: of_layer.position_probabilities for name, of_layer in usage.items()}
+        for name in task.controls:
             with control(model, name, seed=task.recipe.seed, positions=positions):
-                matrices[name] = _matrices(model, test, whole, None)
-    torch.save(matrices, task.folder / "test.pt")
+                matrices[name] = _matrices(model, frames, whole, {})
+    torch.save(matrices, task.folder / f"{task.split}.pt")
     total = matrices["none"].sum(0)
     row = {
         "arm": task.arm,
         "seed": task.recipe.seed,
         "parameters": parameters(model),
-        "val_miou": None if run.score is None else round(100 * run.score, 3),
-        "test_miou": round(100 * mean_iou(total), 3),
-        "test_iou": [round(100 * value, 2) for value in intersection_over_union(total).tolist()],
+        "val_miou": None if run.score is None else round(100 * run.score, 3),  # at the size of the training
+        f"{task.split}_miou": round(100 * mean_iou(total), 3),
+        f"{task.split}_iou": [round(100 * value, 2) for value in intersection_over_union(total).tolist()],
         "controls": {name: round(100 * mean_iou(m.sum(0)), 3) for name, m in matrices.items() if name != "none"},
-        "routing": _routing(usage) if routed_layers(model) else None,
+        "routing": {name: _routing(of_layer) for name, of_layer in usage.items()},
         "seconds": round(time.perf_counter() - began, 1),
     }
     return task.key, row
 
 
 @torch.inference_mode()
-def _matrices(model: torch.nn.Module, test: Store, whole: Store, usage: Usage | None) -> torch.Tensor:
+def _matrices(model: torch.nn.Module, frames: Store, whole: Store, usage: dict[str, Usage]) -> torch.Tensor:
     """The confusion matrix of each picture, (N, classes, classes), at the labels' full size."""
     assert whole.labels is not None
     size, classes = whole.labels.shape[1:], model.classes
     parts = []
-    for first in range(0, len(test), 8):
+    for first in range(0, len(frames), 8):
         with recording(model):
-            logits = model(as_input(test.pictures[first : first + 8]))
+            logits = model(as_input(frames.pictures[first : first + 8]))
         labels = whole.labels[first : first + 8].long()
-        if usage is not None:
-            for layer in routed_layers(model).values():
-                usage.add(layer.routing, labels)
+        for name, of_layer in usage.items():
+            of_layer.add(collect(model)[name], labels)
         found = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False).argmax(1)
         for truth, guess in zip(labels, found, strict=True):
             known = truth != IGNORE
@@ -95,34 +94,47 @@ def _routing(usage: Usage) -> Row:
 
 
 def summaries(tasks: list[Task], rows: dict[str, Row]) -> dict[str, dict[str, Row]]:
-    """Mean and spread of each arm, and the routed arm's paired differences to each arm and to itself under controls."""
+    """Mean and spread of each arm, and paired differences.
+
+    "routed against": the arm "moe" against each other one, and against itself under controls. "against dense": each
+    arm against the dense one. "in use": each routed arm against itself under controls.
+    """
     arms: dict[str, list[Task]] = {}
     for task in tasks:
         arms.setdefault(task.arm, []).append(task)
-    table = {name: _arm([rows[task.key] for task in group]) for name, group in arms.items()}
-    moe = [_load(task) for task in arms["moe"]]
-    pairs: dict[str, Row] = {}
-    for name, group in arms.items():
-        if name != "moe" and len(group) == len(moe):
-            pairs[name] = _pair([m["none"] for m in moe], [_load(task)["none"] for task in group])
-    for name in CONTROLS:
-        pairs[f"{name} in use"] = _pair([m["none"] for m in moe], [m[name] for m in moe])
-    return {"arms": table, "routed against": pairs}
+    scored = {name: [_load(task) for task in group] for name, group in arms.items()}
+    plain = {name: [one["none"] for one in group] for name, group in scored.items()}
+    in_use = {
+        f"{name}/{other}": _pair(plain[name], [one[other] for one in group])
+        for name, group in scored.items()
+        for other in group[0]
+        if other != "none"
+    }
+    found: dict[str, dict[str, Row]] = {
+        "arms": {name: _arm([rows[task.key] for task in group], group[0].split) for name, group in arms.items()},
+        "against dense": {name: _pair(plain[name], plain["dense"]) for name in arms if name != "dense"},
+        "in use": in_use,
+    }
+    if "moe" in arms:
+        found["routed against"] = {name: _pair(plain["moe"], plain[name]) for name in arms if name != "moe"} | {
+            f"{key.removeprefix('moe/')} in use": row for key, row in in_use.items() if key.startswith("moe/")
+        }
+    return found
 
 
 def _load(task: Task) -> dict[str, torch.Tensor]:
-    return torch.load(task.folder / "test.pt", weights_only=True)
+    matrices: dict[str, torch.Tensor] = torch.load(task.folder / f"{task.split}.pt", weights_only=True)
+    return matrices
 
 
-def _arm(rows: list[Row]) -> Row:
-    scores = [row["test_miou"] for row in rows]
+def _arm(rows: list[Row], split: str) -> Row:
+    scores = [row[f"{split}_miou"] for row in rows]
     return {
         "arm": rows[0]["arm"],
         "seeds": len(rows),
         "parameters": rows[0]["parameters"],
-        "test_miou": round(statistics.fmean(scores), 3),
+        f"{split}_miou": round(statistics.fmean(scores), 3),
         "deviation": round(statistics.stdev(scores), 3) if len(scores) > 1 else None,
-        "val_miou": round(statistics.fmean(row["val_miou"] for row in rows), 3),
     }
 
 

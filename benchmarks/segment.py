@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from benchmarks import comparisons
 from benchmarks.record import RESULTS, ROOT, Record
@@ -28,6 +29,7 @@ ARMS = ("moe", "dense", "position", "uniform", "random", "widened")
 SCRATCH = SegmentRecipe(
     network="enet", experts=8, size=(144, 192), batch=4, epochs=16, rate=4e-3, warm_up=1.0, validate_every=4
 )
+ERFNET = replace(SCRATCH, network="erfnet", size=(120, 160), epochs=6, rate=2e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class Task:
     name: str  # of the comparison
     arm: str
     recipe: SegmentRecipe
-    start: str | None = None  # the arm of this comparison, of the same seed, whose weights it begins from
+    split: str = "test"  # what it is scored on; a search for settings never sees the test split
+    controls: tuple[str, ...] = ("shuffled", "uniform", "random", "position")  # under which routed arms are scored, too
 
     @property
     def key(self) -> str:
@@ -57,9 +60,33 @@ def scratch(name: str, recipe: SegmentRecipe, seeds: tuple[int, ...]) -> Iterato
             yield Task(name=name, arm=label, recipe=arm(replace(recipe, seed=seed), label))
 
 
+def search() -> Iterator[Task]:
+    """What makes routing help? Variations of the mixture in a trained dense network, scored on the validation split."""
+    for seed in SEEDS[:2]:
+        dense = replace(SCRATCH, seed=seed, experts=None, epochs=5, rate=2e-3, validate_every=5)
+        dense = replace(dense, start=str(RUNS / "enet" / "dense" / str(seed) / "model.safetensors"))
+        yield Task(name="search", arm="dense", recipe=dense, split="val")
+        for label, change in VARIATIONS.items():
+            recipe = replace(dense, **{"experts": 8, **change})
+            yield Task(name="search", arm=label, recipe=recipe, split="val", controls=("shuffled", "uniform"))
+
+
+MANY = "stage[1-4].?.conv"  # the eighteen 3x3 convolutions between the resolution changes
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "as in the comparison": {},
+    "no balance loss": {"balance": "none"},
+    "entropy loss 0.1": {"balance": "entropy", "balance_weight": 0.1},
+    "k = 1": {"k": 1},
+    "grid 1": {"grid": 1},
+    "grid 6": {"grid": 6},
+    "eighteen layers": {"place": MANY},
+    "eighteen layers, grid 1": {"place": MANY, "grid": 1},
+}
+
 COMPARISONS = {
+    "search": search,
     "enet": lambda: scratch("enet", SCRATCH, SEEDS),
-    "erfnet": lambda: scratch("erfnet", replace(SCRATCH, network="erfnet", epochs=8, rate=2e-3), SEEDS),
+    "erfnet": lambda: scratch("erfnet", ERFNET, SEEDS[:2]),
 }
 
 
@@ -70,9 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     tasks = list(COMPARISONS[asked.comparison]())
     settings = {
         "data": "CamVid, 367 / 101 / 233 frames, 11 classes",
-        "scored": "test, logits enlarged to 480x360, one confusion matrix",
+        "scored": f"{tasks[0].split}, logits enlarged to 480x360, one confusion matrix",
         "arms": list(dict.fromkeys(task.arm for task in tasks)),
-        "recipe": tasks[0].recipe.to_json(),
+        "recipe": tasks[0].recipe.to_json() | {"start": tasks[0].recipe.start and "the dense arm of comparison enet"},
         "threads": 1,
         "workers": asked.workers,
     }
@@ -84,12 +111,13 @@ def main(arguments: list[str] | None = None) -> None:
         module="benchmarks.segment",
     )
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes; two trainings of one thread are faster than one of two
+    split = tasks[0].split
     missing = [task for task in tasks if not record.has("trainings", task.key)]
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for done in as_completed([pool.submit(comparisons.train_and_score, task, CAMVID) for task in missing]):
             key, row = done.result()
             record.put("trainings", key, row)
-            print(f"{key}: {row['test_miou']:.2f} mIoU, {row['seconds']:.0f} s", flush=True)
+            print(f"{key}: {row[f'{split}_miou']:.2f} mIoU, {row['seconds']:.0f} s", flush=True)
     began = time.perf_counter()
     for section, table in comparisons.summaries(tasks, record.content["results"]["trainings"]).items():
         for key, row in table.items():
