@@ -74,13 +74,16 @@ def search() -> Iterator[Task]:
 MANY = "stage[1-4].?.conv"  # the eighteen 3x3 convolutions between the resolution changes
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as in the comparison": {},
-    "no balance loss": {"balance": "none"},
-    "entropy loss 0.1": {"balance": "entropy", "balance_weight": 0.1},
     "k = 1": {"k": 1},
+    "nine kernels by position": {"gate": "position", "gate_options": {"kernels": True}, "experts": 9, "k": 1},
+    "entropy loss 0.1": {"balance": "entropy", "balance_weight": 0.1},
+    "k = 1, entropy loss 0.1": {"k": 1, "balance": "entropy", "balance_weight": 0.1},
+    "k = 1, entropy loss 0.1, grid 6": {"k": 1, "balance": "entropy", "balance_weight": 0.1, "grid": 6},
+    "no balance loss": {"balance": "none"},
     "grid 1": {"grid": 1},
     "grid 6": {"grid": 6},
     "eighteen layers": {"place": MANY},
-    "eighteen layers, grid 1": {"place": MANY, "grid": 1},
+    "eighteen layers, k = 1, entropy loss 0.1": {"place": MANY, "k": 1, "balance": "entropy", "balance_weight": 0.1},
 }
 
 COMPARISONS = {
