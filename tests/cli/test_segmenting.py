@@ -60,6 +60,36 @@ def test_labels_and_shares(moe, model, picture, tmp_path):
     assert list(told["shares"].values()) == pytest.approx(counts / counts.sum(), abs=1e-5)
 
 
+def test_routing(moe, model, picture, tmp_path):
+    ran = moe("segment", picture("street.png", size=(96, 72)), "--model", model, "--routing", "--json")
+    (told,) = ran.objects
+    assert (ran.code, told["status"]) == (0, "done")
+    with Image.open(tmp_path / "street.routing.png") as drawn:
+        assert drawn.mode == "RGB"
+        assert drawn.height > 72  # a legend below
+    plain = moe(
+        *("segment", "street.png", "--model", model, "--routing", "--layer", "stage4.1.conv"),
+        *("--no-legend", "--opacity", "1", "-o", "plain.webp"),
+    )
+    assert plain.code == 0
+    with Image.open(tmp_path / "plain.webp") as drawn:
+        assert drawn.size == (96, 72)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tile", "24"], "several tiles"),
+        (["--layer", "stage9"], "layer 'stage9' is not routed: choose one of stage4.1.conv"),
+    ],
+)
+def test_no_routing_to_draw(moe, model, picture, tmp_path, options, says):
+    ran = moe("segment", picture("street.png", size=(96, 72)), "--model", model, "--routing", *options)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert says in ran.err
+    assert not (tmp_path / "street.routing.png").exists()
+
+
 def test_without_a_legend_the_size_stays(moe, model, picture, tmp_path):
     source = picture("street.png", mode="RGBA")
     assert moe("segment", source, "--model", model, "--no-legend", "-o", "out.webp", "--opacity", "1").code == 0
@@ -83,7 +113,7 @@ def test_a_folder_can_be_run_twice(moe, model, picture, tmp_path):
 
 
 def test_its_own_work_is_no_source_in_folders(tmp_path):
-    for name in ("a.png", "a.segmented.png", "a.labels.png", "notes.txt"):
+    for name in ("a.png", "a.segmented.png", "a.labels.png", "a.routing.png", "notes.txt"):
         (tmp_path / name).touch()
     jobs = settle([tmp_path], None, name=lambda path: f"{path.stem}.x.png", accepts=segmenting._is_source)
     assert [job.source.name for job in jobs] == ["a.png"]
@@ -94,6 +124,8 @@ def test_its_own_work_is_no_source_in_folders(tmp_path):
     [
         (["a.png", "--labels", "-o", "b.jpg"], "label maps are written as .png"),
         (["a.png", "-o", "b.nothing"], "suffix"),
+        (["a.png", "--labels", "--routing"], "--labels and --routing"),
+        (["a.png", "--layer", "up"], "--layer names the layer that --routing draws"),
         (["a.png", "--opacity", "2"], "--opacity"),
         (["a.png", "--tile", "0"], "--tile"),
         (["a.png", "--scale", "half"], "--scale"),

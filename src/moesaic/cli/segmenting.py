@@ -52,14 +52,23 @@ def segment(
     labels: Annotated[
         bool, typer.Option("--labels", help="Write the class of each pixel as an 8-bit PNG, instead of the overlay.")
     ] = False,
+    routing: Annotated[
+        bool, typer.Option("--routing", help="Draw which experts acted where, instead of the classes.")
+    ] = False,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER", help="The routed layer to draw, where there are several.", show_default=False),
+    ] = None,
     scale: Annotated[
         Scale, typer.Option(help="Scale to the size of the training pictures, or take all pixels, in tiles.")
     ] = Scale.TRAINED,
     tile: Annotated[
         int | None, typer.Option(min=1, metavar="PX", help="Side of the tiles.", show_default=False)
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours in the overlay.")] = 0.5,
-    legend: Annotated[bool, typer.Option("--legend/--no-legend", help="The classes' names below the overlay.")] = True,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours over the picture.")] = 0.5,
+    legend: Annotated[
+        bool, typer.Option("--legend/--no-legend", help="Below the picture, what the colours mean.")
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -68,8 +77,12 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Say what is where in pictures: an overlay of coloured classes, or with --labels the label map."""
-    kind = "labels" if labels else "segmented"
+    """Say what is where in pictures: an overlay of coloured classes, the label map, or which experts acted where."""
+    if labels and routing:
+        raise ArgumentError("--labels and --routing are two pictures; ask for one at a time")
+    if layer is not None and not routing:
+        raise ArgumentError("--layer names the layer that --routing draws; give both")
+    kind = "labels" if labels else "routing" if routing else "segmented"
     jobs = places.settle(
         inputs, output, name=lambda path: f"{path.stem}.{kind}.png", accepts=_is_source, recursive=recursive
     )
@@ -90,7 +103,12 @@ def segment(
     def work(job: "Job") -> Figures:
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         found = find(picture, network, scale=scale.value, tile=tile)
-        drawn = found.label_map() if labels else found.overlay(legend=legend, opacity=opacity)
+        if labels:
+            drawn = found.label_map()
+        elif routing:
+            drawn = found.routing_picture(layer, legend=legend, opacity=opacity)
+        else:
+            drawn = found.overlay(legend=legend, opacity=opacity)
         if job.output is not None:
             moesaic.write_picture(drawn, job.output, force=force, metadata=metadata.value)
         return {
@@ -146,7 +164,7 @@ def _is_source(path: Path) -> bool:
     """A picture that is not itself the work of this verb, so that a run over a folder can be repeated."""
     from moesaic.picture_files import format_of
 
-    if path.name.endswith((".segmented.png", ".labels.png")):
+    if path.name.endswith((".segmented.png", ".labels.png", ".routing.png")):
         return False
     try:
         format_of(path, None)

@@ -70,7 +70,7 @@ def overlay(
     if names:
         present = [c for c in np.argsort(-counts, kind="stable") if counts[c]]
         texts = [f"{names[c]} {_percent(counts[c] / labels.size)}" for c in present]
-        shown = _above(shown, _legend(texts, [colours[c] for c in present], picture.width))
+        shown = above(shown, swatches(texts, [colours[c] for c in present], picture.width))
     icc = picture.icc if picture.channels >= 3 else None
     return replace(picture, pixels=np.clip(shown, 0, 1, dtype=np.float32), depth=8, icc=icc)
 
@@ -79,11 +79,11 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 else "<1%"
 
 
-def _above(
+def above(
     picture: NDArray[np.float32],  # (H, W, C)
     legend: NDArray[np.float32],  # (h, w, 3)
 ) -> NDArray[np.float32]:  # (H + h, max(W, w), C)
-    """Both on a white sheet."""
+    """The picture with a legend below it, on a white sheet."""
     width = max(picture.shape[1], legend.shape[1])
     sheet = np.ones((picture.shape[0] + legend.shape[0], width, picture.shape[2]), np.float32)
     sheet[: picture.shape[0], : picture.shape[1]] = picture
@@ -91,14 +91,18 @@ def _above(
     return sheet
 
 
-def _legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> NDArray[np.float32]:  # (h, w, 3)
+def swatches(
+    texts: Sequence[str],
+    colours: Sequence[Colour | None],  # None: a text without a swatch
+    width: int,
+) -> NDArray[np.float32]:  # (h, w, 3)
     """Swatches with their texts, in as many rows as the width makes necessary; w is wider where one text is."""
     size = max(11, min(40, width // 50))
     font = ImageFont.load_default(size)
     gap, row = size // 2, size + size // 2
     places, left, top, right = [], gap, gap, 0
-    for text in texts:
-        across = size + gap + int(np.ceil(font.getlength(text))) + gap
+    for text, colour in zip(texts, colours, strict=True):
+        across = (0 if colour is None else size + gap) + int(np.ceil(font.getlength(text))) + gap
         if left > gap and left + across > width:
             left, top = gap, top + row
         places.append((left, top))
@@ -107,6 +111,8 @@ def _legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> NDAr
     sheet = Image.new("RGB", (max(width, right), top + row), "white")
     draw = ImageDraw.Draw(sheet)
     for text, colour, (x, y) in zip(texts, colours, places, strict=True):
-        draw.rectangle((x, y, x + size - 1, y + size - 1), fill=colour, outline="black")
-        draw.text((x + size + gap, y + size // 2), text, fill="black", font=font, anchor="lm")
+        if colour is not None:
+            draw.rectangle((x, y, x + size - 1, y + size - 1), fill=colour, outline="black")
+            x += size + gap
+        draw.text((x, y + size // 2), text, fill="black", font=font, anchor="lm")
     return np.asarray(sheet, np.float32) / np.float32(255)

@@ -19,6 +19,7 @@ from moesaic.routing.collect import collect, recording
 from moesaic.segment.models import DEFAULT_MODEL
 from moesaic.segment.models import registry as _registry
 from moesaic.segment.overlay import overlay, palette
+from moesaic.segment.routing_picture import pick_layer, routing_picture
 from moesaic.tiling import run_tiled
 from moesaic.training.device import pick_device
 from moesaic.weights_file import card_of
@@ -65,6 +66,22 @@ class Segmentation:
         """
         names = self.names if legend else ()
         return overlay(self.picture, self.labels, self.colours, names=names, opacity=opacity)
+
+    def routing_picture(self, layer: str | None = None, *, legend: bool = True, opacity: float = 0.5) -> Picture:
+        """Which experts acted where; see `moesaic.segment.routing_picture.routing_picture`.
+
+        Args:
+            layer: name of the routed layer, a key of `routing`; needed where there are several.
+            legend: whether there is one below the picture.
+            opacity: of the colours.
+
+        Raises:
+            ArgumentError: there is no routing (a dense model, or a picture that was run in several tiles), no layer of
+                that name, several layers and no name, or an opacity outside [0, 1].
+            ShapeError: the picture has fewer rows or columns than the grid.
+        """
+        name, routing = pick_layer(self.routing, layer)
+        return routing_picture(self.picture, routing, layer=name, legend=legend, opacity=opacity)
 
     def label_map(self) -> Picture:
         """The class ids as a grey picture of 8 bits: written as PNG, each pixel's value is its class."""
