@@ -111,3 +111,19 @@ class TestFrozen:
         levels = 5 + torch.rand(16, 12, 3, 3)  # as after a rectifier: all channels far from zero
         chosen = FrozenGate(12, 4, 1)(levels, GRID).chosen
         assert torch.bincount(chosen.flatten(), minlength=4).min() > 5
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_a_random_gate_refuses_to_be_exported():
+    gate = RandomGate(4, 2)
+
+    class Weights(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = gate
+
+        def forward(self, x):
+            return self.gate(x, (2, 2)).weights
+
+    with pytest.raises(ArgumentError, match="'random' draws anew"):
+        torch.export.export(Weights(), (torch.randn(1, 3, 8, 8),))

@@ -44,7 +44,8 @@ class RandomGate(Gate):
     """k experts drawn for each place, with weights 1 / k, anew at each forward pass, also in use.
 
     It draws from a generator of its own, seeded by `seed` and the number of passes so far; both are part of the
-    state dictionary, so that a resumed run draws what the whole run would have. The only gate that cannot be traced.
+    state dictionary, so that a resumed run draws what the whole run would have. A compiled model breaks its graph here,
+    and an export is refused.
 
     Args:
         experts: how many there are.
@@ -62,7 +63,13 @@ class RandomGate(Gate):
         self.passes = 0
 
     def decide(self, x: Tensor, grid: tuple[int, int]) -> Routing:
-        """Draw; the record says what is true before the draw: all experts are equally probable."""
+        """Draw; the record says what is true before the draw: all experts are equally probable.
+
+        Raises:
+            ArgumentError: the model is being exported, which would freeze one draw into the file.
+        """
+        if torch.compiler.is_exporting():
+            raise ArgumentError("the gate 'random' draws anew at each pass, and an exported file cannot: take another")
         shape = (x.shape[0], grid[0] * grid[1], self.experts)
         chosen = self._draw(shape).to(x.device)
         logits = torch.zeros(shape, device=x.device)
@@ -86,7 +93,13 @@ class RandomGate(Gate):
         return torch.tensor([self.seed, self.passes])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a state dictionary."""
+        """Go on from a state dictionary.
+
+        Raises:
+            ArgumentError: it holds something else than a seed and a number of passes.
+        """
+        if state.shape != (2,) or state.is_floating_point() or int(state.min()) < 0:
+            raise ArgumentError(f"the state of a random gate is a seed and a number of passes, not {state.tolist()}")
         self.seed, self.passes = (int(number) for number in state)
 
 

@@ -90,10 +90,18 @@ class RoutedLayer(nn.Module):
 
 
 class RoutedConv2d(RoutedLayer):
-    """A convolution whose kernel is mixed anew for each patch from k of E experts."""
+    """A convolution whose kernel is mixed anew for each patch from k of E experts.
+
+    It states its shape as `torch.nn.Conv2d` does, for networks that ask: some pad a map by its convolution's stride.
+    """
+
+    experts: ConvExperts
 
     def __init__(self, experts: ConvExperts, gate: Gate, grid: int | tuple[int, int] = 3, **options: Any) -> None:
         super().__init__(experts, gate, grid, **options)
+        self.in_channels, self.out_channels = experts.inputs, experts.outputs
+        self.kernel_size, self.stride = experts.kernel, experts.stride
+        self.dilation, self.groups = experts.dilation, experts.groups
 
 
 class RoutedLinear(RoutedLayer):
@@ -103,8 +111,11 @@ class RoutedLinear(RoutedLayer):
     map.
     """
 
+    experts: ConvExperts
+
     def __init__(self, experts: ConvExperts, gate: Gate, grid: int | tuple[int, int] = 3, **options: Any) -> None:
         super().__init__(experts, gate, grid, **options)
+        self.in_features, self.out_features = experts.inputs, experts.outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C') from (..., C).
