@@ -1,16 +1,16 @@
-"""docs/benchmarks.md, its tables and plots, from the records alone."""
+"""docs/benchmarks.md, its tables and plots, and the marked blocks of other pages, from the records alone."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from benchmarks import plots, report_fit, report_rates, report_render
+from benchmarks import plots, report_fit, report_rates, report_render, report_segment
 from benchmarks.floors import Floor, all_floors
 from benchmarks.record import RESULTS, ROOT, Row, read
 from benchmarks.tables import short, table
 
-NAMES = ("fit", "rate_distortion", "render")
+NAMES = ("fit", "rate_distortion", "render", *report_segment.NAMES)
 OPENING = """# Benchmarks
 
 Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures everything
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     images = plots.draw_all(records, asked.docs / "images")
     asked.docs.mkdir(parents=True, exist_ok=True)
     (asked.docs / "benchmarks.md").write_text(text(records, images), encoding="utf-8")
+    report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
 
 
 def text(records: dict[str, Row | None], images: dict[str, str]) -> str:
@@ -45,6 +46,7 @@ def text(records: dict[str, Row | None], images: dict[str, str]) -> str:
         *report_render.section(records.get("render"), images),
         *report_rates.section(records.get("rate_distortion"), images),
         *report_rates.classics(records.get("rate_distortion")),
+        *report_segment.section(records),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moesaic.cli.endings import ALL_DONE, ending, one_line, say
+from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending, one_line, say
 from moesaic.cli.options import Quiet, positive, read_size
 from moesaic.errors import ArgumentError
 
@@ -81,6 +81,7 @@ def segment(
     rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-3,
     optimiser: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[str, typer.Option(help="cosine, poly or constant.")] = "cosine",
+    warm_up: Annotated[float, typer.Option(min=0, help="Epochs in which the learning rate rises.")] = 2.0,
     weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
     class_weights: Annotated[str, typer.Option(help="Against rare classes: enet, median or none.")] = "enet",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")] = "auto",
@@ -115,6 +116,7 @@ def segment(
         rate=rate,
         optimiser=optimiser,
         schedule=schedule,
+        warm_up=warm_up,
         weight_decay=weight_decay,
         class_weights=class_weights,
         precision=precision,
@@ -123,8 +125,16 @@ def segment(
         crop=None if window is None else (window[1], window[0]),
     )
     news = _News(quiet=quiet)
-    with news:
-        run = train_segment(data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress)
+    try:
+        with news:
+            run = train_segment(
+                data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress
+            )
+    except KeyboardInterrupt:
+        if not (output / "checkpoint.pt").is_file():
+            raise
+        say(f"interrupted; the same command{'' if resume else ' without --fresh'} goes on from the last checkpoint")
+        return INTERRUPTED
     _tell(run, as_json=as_json, quiet=quiet)
     return ALL_DONE
 
@@ -149,13 +159,15 @@ def _tell(run: "TrainedRun", *, as_json: bool, quiet: bool) -> None:
             "epochs": run.epochs,
             "val_mean_iou": run.score if run.score is None or math.isfinite(run.score) else None,
             "seconds": round(run.seconds, 3),
+            "warnings": list(run.warnings),
         }
         typer.echo(json.dumps(told, allow_nan=False))
     elif not quiet:
         score = "" if run.score is None else f", mean IoU on val {run.score:.2%}"
         place = one_line(str(run.weights or run.out))
         rest = "finished" if run.finished else "stopped; the same command goes on"
-        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}")
+        bad = one_line("".join(f"; {warning}" for warning in run.warnings))
+        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}{bad}")
 
 
 class _News:
@@ -179,7 +191,8 @@ class _News:
     def progress(self, now: "Progress") -> None:
         """Takes the library's news; the callback of `train_segment`."""
         score = "" if now.score is None else f", val {now.score:.1%}"
-        news = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}{score}, {_clock(now.seconds_left)} left"
+        bad = f", {one_line(now.warning)}" if now.warning else ""
+        news = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}{score}, {_clock(now.seconds_left)} left{bad}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=now.step, total=now.steps, news=news)
         elif not self._quiet and time.monotonic() - self._told >= _PLAIN_EVERY:

@@ -1,0 +1,127 @@
+"""The recipes run: with a stand-in for the command that only writes down how it was called."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from moesaic.cli.verbs import app
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SETTINGS = ("DATA", "OUT", "MINUTES", "SEEDS", "SIZE", "EPOCHS", "SEED", "THREADS")
+STAND_IN = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >> "$CALLS"
+while (($#)); do
+    if [[ $1 == -o && -z ${UNFINISHED:-} && $2 != *.json ]]; then mkdir -p "$2"; touch "$2/model.safetensors"; fi
+    shift
+done
+"""
+pytestmark = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("bash"), reason="recipes need bash")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a recipe with stand-ins for `moesaic` and `python`: its exit code, and the words of each call."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("moesaic", STAND_IN), ("python", "#!/usr/bin/env bash\necho 1.05\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    calls = tmp_path / "calls"
+
+    def run(name, **settings):
+        calls.write_text("")
+        kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        environment = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
+        done = subprocess.run(
+            ["bash", str(RECIPES / name)],
+            cwd=tmp_path,
+            env=environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, [line.split() for line in calls.read_text().splitlines()]
+
+    return run
+
+
+def understood(words):
+    """The options of a call as the command line reads them; it raises on one that it does not know."""
+    command, rest = typer.main.get_command(app), list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    return command.make_context("x", rest).params
+
+
+def test_every_recipe_is_for_bash_and_can_be_run():
+    files = sorted(RECIPES.glob("*.sh"))
+    assert files
+    for file in files:
+        text = file.read_text()
+        assert text.startswith("#!/usr/bin/env bash\n# ")
+        assert "\nset -euo pipefail\n" in text
+        assert os.access(file, os.X_OK)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.sh")), ids=lambda file: file.stem)
+def test_every_call_is_one_that_the_command_line_knows(run, file):
+    code, calls = run(file.name, DATA=".")
+    assert code == 0
+    assert calls
+    for words in calls:
+        understood(words)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.sh")), ids=lambda file: file.stem)
+def test_data_has_to_be_named(run, file):
+    code, calls = run(file.name)
+    assert code != 0
+    assert not calls
+
+
+def test_the_comparison_has_every_arm_for_every_seed(run, tmp_path):
+    code, calls = run("segment_camvid_gpu.sh", DATA=".")
+    trained = [understood(words) for words in calls if words[0] == "train"]
+    audited = [understood(words) for words in calls if words[0] == "audit"]
+    assert (code, len(trained), len(audited)) == (0, 7 * 5, 5)
+    assert {each["seed"] for each in trained} == set(range(5))
+    first = {str(each["output"]).split("/")[-2]: each for each in trained if each["seed"] == 0}
+    assert list(first) == ["moe", "dense", "widened", "position", "uniform", "random", "frozen"]
+    shared = ("network", "batch", "epochs", "rate", "precision", "device", "size")
+    assert len({tuple(each[name] for name in shared) for each in trained}) == 1
+    assert (first["dense"]["experts"], first["dense"]["width"], first["widened"]["width"]) == (None, 1.0, 1.05)
+    assert (first["moe"]["experts"], first["moe"]["k"], first["moe"]["gate"]) == (8, 2, "two_conv")
+    assert (first["position"]["experts"], first["position"]["k"], first["position"]["balance"]) == (9, 1, "none")
+    assert all(len(each["against"]) == 6 for each in audited)
+
+
+def test_what_is_done_is_not_done_again(run, tmp_path):
+    run("segment_camvid_gpu.sh", DATA=".", SEEDS="0")
+    (tmp_path / "runs" / "camvid_gpu" / "dense" / "0" / "model.safetensors").unlink()
+    _, calls = run("segment_camvid_gpu.sh", DATA=".", SEEDS="0")
+    assert [words[0] for words in calls] == ["train", "audit"]
+    assert "runs/camvid_gpu/dense/0" in calls[0]
+
+
+def test_a_run_that_is_left_unfinished_ends_the_call(run):
+    code, calls = run("segment_camvid_gpu.sh", DATA=".", UNFINISHED="1")
+    assert (code, len(calls)) == (75, 1)
+    code, calls = run("segment_camvid_gpu.sh", DATA=".", MINUTES="0")
+    assert (code, calls) == (75, [])
+
+
+def test_every_command_of_the_page_on_segmentation_is_known():
+    page = (RECIPES.parent / "docs" / "segmentation.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("moesaic ")]
+    assert len(lines) > 8
+    for line in lines:
+        understood(shlex.split(line, comments=True)[1:])
