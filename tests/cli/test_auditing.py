@@ -153,9 +153,9 @@ def test_models_that_cannot_be_audited(audit, data, save):
     code, _, err = audit(save("other.safetensors", classes=("a", "b")), data)
     assert code == 2
     assert "other.safetensors was trained for 2 classes" in err
-    code, _, err = audit("enet_camvod_moe", data)
+    code, _, err = audit("enet_moe_camvod_nc", data)
     assert code == 2
-    assert "did you mean enet_camvid_moe" in err
+    assert "did you mean enet_moe_camvid_nc" in err
 
 
 def test_other_names_of_classes_are_told(audit, data, save):

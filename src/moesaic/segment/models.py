@@ -8,7 +8,7 @@ from pathlib import Path
 from moesaic.registry import Registry
 from moesaic.segment.networks import NETWORKS, make_network
 
-DEFAULT_MODEL = "enet_camvid_moe"
+DEFAULT_MODEL = "enet_moe_camvid_nc"
 """The weights that `segment` uses when no model is named."""
 
 _WEIGHTS = Path(__file__).parents[1] / "weights"
