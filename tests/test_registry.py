@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import time
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from moesaic.errors import ArgumentError, LimitError, ModelError
+from moesaic import weights_file, zoo
+from moesaic.errors import ArgumentError, BackendError, LimitError, ModelError
 from moesaic.registry import Registry
 from moesaic.weights_file import Card, WeightLimits, card_of, write_weights
 
@@ -174,3 +178,68 @@ def test_registries_are_joined(registry):
     with pytest.raises(ModelError, match="is taken"):
         Registry.joined([registry, registry])
     assert "large" not in registry.names()
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.int64, torch.bool, torch.complex64], ids=["whole numbers", "flags", "complex numbers"]
+)
+def test_weights_of_another_kind_are_refused(registry, tmp_path, kind):
+    path = tmp_path / "wrong.safetensors"
+    stored = {name: value.contiguous() for name, value in tiny(2, width=5).state_dict().items()}
+    stored["0.weight"] = stored["0.weight"].to(kind)
+    card = dataclasses.replace(CARD, sha256=weights_file._digest(CARD, stored))
+    path.write_bytes(safetensors.torch.save(stored, {"moesaic": json.dumps(dataclasses.asdict(card))}))
+    with pytest.raises(ModelError, match=r"1 of 9 differ, the first is 0\.weight"):
+        registry.load(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": 10**400},
+        {"classes": 11, "experts": 10**9},
+        {"classes": 11, "experts": 10**7, "gate": "frozen"},
+        {"classes": 11, "experts": 4, "gate": []},
+        {"classes": 11, "experts": 4, "gate_options": {"grid": 3}},
+        {"classes": 11, "width": 1e308},
+        {"classes": 11, "channels": 10**9},
+        {"classes": 11, "options": "base"},
+        {"classes": 11, "name": "unet"},
+        {"classes": 11, "seed": 10**30},
+    ],
+)
+def test_cards_that_mean_harm_cost_nothing(tmp_path, options):
+    path = tmp_path / "wrong.safetensors"
+    write_weights(path, {"w": torch.zeros(2)}, dataclasses.replace(CARD, architecture="enet", options=options))
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"wrong\.safetensors: ") as caught:
+        zoo.load_model(path)
+    assert time.monotonic() - started < 30
+    assert "\n" not in str(caught.value)
+
+
+def test_a_random_gate_s_state_is_looked_at(tmp_path):
+    options = {"classes": 2, "width": 0.1, "experts": 3, "k": 1, "gate": "random"}
+    weights = zoo.create_model("enet", **options).state_dict()
+    weights["stage4.1.conv.gate._extra_state"] = torch.tensor([-1, -1])
+    path = tmp_path / "wrong.safetensors"
+    write_weights(path, weights, dataclasses.replace(CARD, architecture="enet", options=options))
+    with pytest.raises(ModelError, match="the state of a random gate"):
+        zoo.load_model(path)
+
+
+def test_devices(registry, file):
+    assert next(registry.load(file, device="auto").parameters()).device.type in ("cpu", "cuda")
+    with pytest.raises(ArgumentError, match="device 'abacus' is unknown"):
+        registry.load(file, device="abacus")
+    with pytest.raises(BackendError, match="device meta"):
+        registry.load(file, device="meta")
+
+
+@pytest.mark.parametrize("name", [5, None, b"tiny"])
+def test_names_of_another_kind(registry, name):
+    for call in (registry.create, registry.load, registry.card):
+        with pytest.raises(ModelError, match="a model is the name of weights or a path"):
+            call(name)
+    with pytest.raises(ArgumentError, match="pattern is a text"):
+        registry.names(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -183,3 +184,32 @@ def test_refuses_what_is_no_picture_and_what_is_no_answer():
             run_tiled(nn.Identity(), torch.rand(shape))
     with pytest.raises(ShapeError, match="expected"):
         run_tiled(nn.MaxPool2d(2), torch.rand(1, 1, 20, 20), tile=8, overlap=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tile": 8.5},
+        {"tile": "8"},
+        {"tile": True},
+        {"overlap": 2.5},
+        {"multiple_of": 1.5},
+        {"scale": 1.5},
+        {"scale": "2"},
+    ],
+)
+def test_sizes_of_another_kind(change):
+    with pytest.raises(ArgumentError, match=f"^{next(iter(change))} is a"):
+        run_tiled(lambda x: x, torch.zeros(1, 3, 9, 9), **({"tile": 8, "overlap": 2} | change))
+
+
+@pytest.mark.parametrize("x", [None, np.zeros((1, 3, 9, 9)), torch.zeros(1, 3, 9, 9, dtype=torch.uint8)])
+def test_inputs_of_another_kind(x):
+    with pytest.raises(ShapeError, match=r"^x "):
+        run_tiled(lambda x: x, x)
+
+
+@pytest.mark.parametrize("made", [None, 5, {"out": torch.zeros(1, 3, 9, 9)}])
+def test_models_that_make_no_tensor(made):
+    with pytest.raises(ShapeError, match="the model makes no tensor"):
+        run_tiled(lambda x: made, torch.zeros(1, 3, 9, 9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 
 import pytest
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from moesaic import weights_file
 from moesaic.errors import LimitError, ModelError, OutputExistsError
 from moesaic.weights_file import Card, WeightLimits, card_of, read_card, read_weights, with_card, write_weights
 
@@ -218,3 +220,72 @@ def test_models_carry_cards(network):
     assert card_of(network) is None
     assert card_of(with_card(network, CARD)) is CARD
     assert list(dict(network.named_modules())) == ["", "0", "1", "2"]
+
+
+def _rewritten(path, stored, **change):
+    """A file as somebody may write it who knows the format, hash included."""
+    card = dataclasses.replace(CARD, **change)
+    card = dataclasses.replace(card, sha256=weights_file._digest(dataclasses.replace(card, sha256=""), stored))
+    path.write_bytes(safetensors.torch.save(stored, {"moesaic": json.dumps(dataclasses.asdict(card))}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_not_read(tmp_path, value):
+    path = tmp_path / "a.safetensors"
+    _rewritten(path, {"w": torch.tensor([1.0, value])}, options={}, size=None, classes=[], colours=[])
+    with pytest.raises(ModelError, match="the weight w is not finite"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("depth", [40, 300, 900])
+def test_cards_that_are_deep_are_refused(depth):
+    deep = '{"a":' * depth + "1" + "}" * depth
+    with pytest.raises(ModelError, match="the card's recipe"):
+        Card.from_json(f'{CARD.to_json().strip()[:-1]}, "recipe": {deep}}}')
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "x" * 5000}, "name"),
+        ({"architecture": "x" * 5000}, "architecture"),
+        ({"classes": ["a"] * 300}, "classes"),
+        ({"classes": ["a" * 5000]}, "classes"),
+        ({"colours": [[0, 0, 0]] * 300}, "colours"),
+        ({"size": [2**15, 5]}, "size"),
+        ({"multiple_of": 10**4000}, "multiple_of"),
+    ],
+)
+def test_cards_beyond_measure_are_refused(change, says):
+    with pytest.raises(ModelError, match=f"the card's {says}"):
+        Card.from_json(json.dumps(json.loads(CARD.to_json()) | change))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "endless.safetensors").symlink_to("/dev/zero")
+    for read in (read_card, read_weights):
+        for name in ("pipe", "endless"):
+            with pytest.raises(ModelError, match="it is a pipe or a device"):
+                read(tmp_path / f"{name}.safetensors")
+        with pytest.raises(ModelError, match="it is a folder"):
+            read(tmp_path)
+        with pytest.raises(ModelError, match="from a path, not from int"):
+            read(5)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {5: torch.zeros(2)},
+        {"__metadata__": torch.zeros(2)},
+        {"w": torch.zeros(2, dtype=torch.complex64)},
+        {"w": torch.zeros(2, device="meta")},
+        {"w": torch.eye(2).to_sparse()},
+    ],
+)
+def test_what_is_no_weight_is_not_written(tmp_path, weights):
+    with pytest.raises(ModelError):
+        write_weights(tmp_path / "a.safetensors", weights, CARD)
+    assert list(tmp_path.iterdir()) == []

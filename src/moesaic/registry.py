@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moesaic.errors import ArgumentError, ModelError, MoesaicError
+from moesaic.errors import ArgumentError, ModelError
 from moesaic.weights_file import DEFAULT_LIMITS, Card, WeightLimits, read_card, read_weights, with_card
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ class Registry:
         return whole
 
     def names(self, pattern: str = "*") -> list[str]:
-        """The names that match a shell pattern, in alphabetical order; weights only where their file is there."""
+        """The names that match a shell pattern, in alphabetical order; weights only where their file is there.
+
+        Raises:
+            ArgumentError: the pattern is no text.
+        """
+        if not isinstance(pattern, str):
+            raise ArgumentError(f"pattern is a text such as '*camvid*', not {pattern!r}")
         there = [*self._builders, *(name for name, shipped in self._weights.items() if shipped.path.is_file())]
         return sorted(name for name in there if fnmatch.fnmatchcase(name, pattern))
 
@@ -129,14 +135,19 @@ class Registry:
             ModelError: the name is unknown, the file is missing or damaged, or its weights do not fit what its card
                 says to build.
             LimitError: the file is larger than `limits` allows.
+            ArgumentError: the device is unknown.
+            BackendError: the device is not here.
         """
+        from moesaic.training.device import pick_device
+
+        where = None if device is None else pick_device(device)
         path = self._path(model)
         weights, card = read_weights(path, limits=limits)
         build, options = self._builder(card, path), _from_json(card.options)
         network = _filled(path, card.architecture, build, options, weights)
         if path in {shipped.path for shipped in self._weights.values()}:
             _log.info("%s: weights under %s, trained on %s", card.name, card.licence, card.data)
-        return with_card(network.eval() if device is None else network.eval().to(device), card)
+        return with_card(network.eval() if where is None else network.eval().to(where), card)
 
     def _path(self, model: str | os.PathLike[str]) -> Path:
         if isinstance(model, str) and model in self._weights:
@@ -146,6 +157,8 @@ class Registry:
             return shipped.path
         if isinstance(model, str) and model in self._builders:
             raise ModelError(f"{model} is an architecture without weights; {self._trained(model)}")
+        if not isinstance(model, str | os.PathLike):
+            raise ModelError(f"a model is the name of weights or a path, not {type(model).__name__}")
         place = Path(model)
         if os.path.isdir(place):  # noqa: PTH112 - unlike Path.is_dir, it never raises, whatever the name holds
             return place / "model.safetensors"
@@ -198,19 +211,24 @@ def _filled(
 
     try:
         with torch.device("meta"):  # shapes without numbers: a card that asks for too much is found before it gets it
-            shapes = {name: value.shape for name, value in build(**options).state_dict().items()}
-        wrong = sorted(shapes.keys() ^ weights.keys()) or [n for n in shapes if shapes[n] != weights[n].shape]
+            forms = {name: _form(value) for name, value in build(**options).state_dict().items()}
+        wrong = sorted(forms.keys() ^ weights.keys()) or [n for n in forms if forms[n] != _form(weights[n])]
         if wrong:
             raise ModelError(
                 f"{path}: its weights do not fit {architecture} as its card says to build it: {len(wrong)} of "
-                f"{len(shapes)} differ, the first is {wrong[0]}"
+                f"{len(forms)} differ, the first is {wrong[0]}"
             )
         with torch.random.fork_rng(devices=[]):  # numbers that are replaced at once must not cost the caller's any
             network = build(**options)
         network.load_state_dict(dict(weights))
     except ModelError:
         raise
-    except (TypeError, ValueError, RuntimeError, MoesaicError) as cause:
-        reason = " ".join(str(cause).split())
+    except Exception as cause:  # a card may ask for anything
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise ModelError(f"{path}: {architecture} cannot be built as its card says: {reason}") from cause
     return network
+
+
+def _form(value: Tensor) -> tuple[object, ...]:
+    """Shape and type of a tensor; all floats are alike, as files hold halves of what networks compute in."""
+    return (*value.shape, "float" if value.is_floating_point() else value.dtype)

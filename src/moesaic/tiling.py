@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from moesaic.errors import ArgumentError, LimitError, ShapeError
+from moesaic.memory import is_out_of_memory
+from moesaic.values import is_a, is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,17 +55,23 @@ def run_tiled(
         progress: told the number of tiles done and of all.
 
     Raises:
-        ArgumentError: a size is below 1, the overlap is below 0, or a tile is not larger than its overlap.
-        ShapeError: x has not four axes, is empty, or the model returns another size.
+        ArgumentError: a size is no whole number or below 1, the overlap is below 0, or a tile is not larger than its
+            overlap.
+        ShapeError: x has not four axes, is empty or holds no floats, or the model returns something else than a map of
+            the right size.
         LimitError: there is not enough memory even for the smallest tile.
     """
+    if not is_a(x, torch.Tensor):
+        raise ShapeError(f"x is a tensor (B, C, H, W), not {type(x).__name__}")
     if x.ndim != 4 or 0 in x.shape:
         raise ShapeError(f"x is (B, C, H, W) and not empty, not {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ShapeError(f"x holds floats in [0, 1], not {x.dtype}: divide bytes by 255")
     for name, value, least in (("tile", tile, 1), ("overlap", overlap, 0), ("multiple_of", multiple_of, 1)):
-        if value is not None and value < least:
-            raise ArgumentError(f"{name} is a number of px, at least {least}, not {value}")
-    if scale < 1:
-        raise ArgumentError(f"scale is a whole number of at least 1, not {scale}")
+        if value is not None and not is_whole(value, least):
+            raise ArgumentError(f"{name} is a number of px, at least {least}, not {value!r}")
+    if not is_whole(scale, 1):
+        raise ArgumentError(f"scale is a whole number of at least 1, not {scale!r}")
     if tile is not None and tile <= overlap:
         raise ArgumentError(f"a tile of {tile} px must be larger than its overlap of {overlap} px")
     shared = _up(overlap, multiple_of)
@@ -82,16 +90,6 @@ def run_tiled(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _log.warning("not enough memory: trying again with tiles of %d px", side)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; on a CPU torch has only a text for that."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def _smaller(side: int, shared: int, multiple_of: int, largest: int, reason: str) -> int:
@@ -128,6 +126,8 @@ def _run(
             if below or right:
                 piece = F.pad(piece, (0, right, 0, below), mode="replicate")
             y = model(piece)
+            if not is_a(y, torch.Tensor):
+                raise ShapeError(f"the model makes no tensor (B, C, H, W), but {type(y).__name__}")
             if y.ndim != 4 or y.shape[0] != batch or y.shape[-2:] != (rows.tile * scale, columns.tile * scale):
                 raise ShapeError(
                     f"the model makes {tuple(y.shape)} of {tuple(piece.shape)}; expected were "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from moesaic import __version__
 from moesaic.errors import LimitError, ModelError
 from moesaic.files import atomic_write, refuse_existing
+from moesaic.values import is_a
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +28,10 @@ _Model = TypeVar("_Model")
 
 _KEY = "moesaic"  # of the metadata
 _HALF_MAX = 65504.0  # the largest float16
+_DEEPEST = 32  # tables within tables that a card may hold
+_LONGEST = 2**14  # px, of a side of the training pictures
+_MOST_CLASSES = 256
+_LINE = 1000  # characters of a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +146,11 @@ def read_card(path: str | os.PathLike[str], *, limits: WeightLimits = DEFAULT_LI
         ModelError: there is no such file, or it is no weights file of moesaic.
         LimitError: its header is larger than `limits` allows.
     """
-    place = Path(path)
+    place = _place(path)
     try:
+        size = _size(place)
         with place.open("rb") as file:
-            length = _header_length(file.read(8), place.stat().st_size, place, limits)
+            length = _header_length(file.read(8), size, place, limits)
             return _card_of(file.read(length), place, limits)
     except (OSError, ValueError) as cause:
         raise ModelError(f"{place}: cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
@@ -159,15 +166,15 @@ def read_weights(
         limits: the largest sizes to accept.
 
     Raises:
-        ModelError: there is no such file, it is no weights file of moesaic, or it is damaged.
+        ModelError: there is no such file, it is no weights file of moesaic, it is damaged, or a weight is not finite.
         LimitError: it is larger than `limits` allows.
     """
     import safetensors
     import safetensors.torch
 
-    place = Path(path)
+    place = _place(path)
     try:
-        size = place.stat().st_size
+        size = _size(place)
         if size > limits.file_bytes:
             raise _beyond(place, "bytes", size, "file_bytes", limits)
         data = place.read_bytes()
@@ -181,7 +188,11 @@ def read_weights(
         raise ModelError(f"{place}: the weights are damaged: {cause}") from None
     if _digest(replace(card, sha256=""), stored) != card.sha256:
         raise ModelError(f"{place}: the weights are damaged: they are not those that the card's sha256 was made of")
-    return {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}, card
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    for name, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise ModelError(f"{place}: the weight {name} is not finite; nothing computed with it would mean a thing")
+    return weights, card
 
 
 def with_card(model: _Model, card: Card) -> _Model:
@@ -196,11 +207,34 @@ def card_of(model: object) -> Card | None:
     return card if isinstance(card, Card) else None
 
 
+def _place(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise ModelError(f"weights are read from a path, not from {type(path).__name__}") from None
+
+
+def _size(place: Path) -> int:
+    """Bytes of a file; a pipe or a device would never end.
+
+    Raises:
+        OSError: there is no such file, or it is none.
+    """
+    held = place.stat()
+    if not stat.S_ISREG(held.st_mode):
+        raise OSError(None, "it is a folder" if stat.S_ISDIR(held.st_mode) else "it is a pipe or a device")
+    return held.st_size
+
+
 def _stored(name: str, value: Any) -> Tensor:
     import torch
 
+    if not is_a(name, str) or name == "__metadata__":
+        raise ModelError(f"{name!r} cannot be the name of a weight; names are texts other than '__metadata__'")
     if not isinstance(value, torch.Tensor):
         raise ModelError(f"{name}: weights are tensors, not {type(value).__name__}")
+    if value.is_complex() or value.is_meta or value.layout != torch.strided:
+        raise ModelError(f"{name}: weights are dense real numbers, not {value.dtype} ({value.layout}, {value.device})")
     tensor = value.detach().cpu()
     if tensor.is_floating_point():
         if not bool(torch.isfinite(tensor).all()):
@@ -253,25 +287,36 @@ def _card_of(header: bytes, place: Path, limits: WeightLimits) -> Card:
 def _read_line(name: str, value: Any, source: str) -> Any:
     """One line of a card as its field has it."""
     if name in ("options", "recipe", "scores"):
-        right = isinstance(value, dict)
+        right = isinstance(value, dict) and _depth(value) <= _DEEPEST
     elif name == "classes":
-        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        right = isinstance(value, list) and len(value) <= _MOST_CLASSES
+        right = right and all(isinstance(one, str) and len(one) <= _LINE for one in value)
         value = tuple(value) if right else value
     elif name == "colours":
-        right = isinstance(value, list) and all(_are_integers(one, 3, 0, 255) for one in value)
+        right = isinstance(value, list) and len(value) <= _MOST_CLASSES
+        right = right and all(_are_integers(one, 3, 0, 255) for one in value)
         value = tuple(tuple(one) for one in value) if right else value
     elif name == "size":
-        right = value is None or _are_integers(value, 2, 1, 2**20)
+        right = value is None or _are_integers(value, 2, 1, _LONGEST)
         value = tuple(value) if right and value is not None else value
     elif name in ("multiple_of", "parameters"):
         right = _are_integers([value], 1, int(name == "multiple_of"), 2**50)
     else:
-        right = isinstance(value, str)
+        right = isinstance(value, str) and (len(value) <= _LINE or name in ("data", "notes"))
     if name == "scores" and right:
         right = all(isinstance(one, int | float) and -1e300 < one < 1e300 for one in value.values())
     if not right:
         raise ModelError(f"{source}: the card's {name} is of another form than moesaic {__version__} writes")
     return value
+
+
+def _depth(value: Any) -> int:
+    """How many tables and lists lie within each other, found without as many calls."""
+    deep, layer = 0, [value]
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        deep += 1
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return deep
 
 
 def _refuse(word: str) -> Any:

@@ -71,6 +71,8 @@ def load_model(
         ModelError: the name is unknown, the file is missing or damaged, or its weights do not fit what its card says
             to build.
         LimitError: the file is larger than `limits` allows.
+        ArgumentError: the device is unknown.
+        BackendError: the device is not here.
     """
     return registry.load(model, device=device, limits=limits)
 

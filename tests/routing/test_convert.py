@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from moesaic.errors import ArgumentError, ShapeError
+from moesaic.errors import ArgumentError, LimitError, ShapeError
 from moesaic.routing import (
     RoutedConv2d,
     RoutedLinear,
@@ -287,3 +287,40 @@ def test_channels_last_models_stay_so():
         y = routed[2][0](routed[1](routed[0](x)))
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(routed(x), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gate_options": {"grid": 3}}, "gate_options holds grid, which the layer decides"),
+        ({"gate_options": {"channels": 3, "k": 2}}, "gate_options holds k, channels"),
+        ({"gate_options": 5}, "gate_options is a table of names"),
+        ({"gate_options": {1: 2}}, "gate_options is a table of names"),
+        ({"gate_options": {"activation": []}}, r"activation \[\] is unknown"),
+        ({"gate": []}, r"gate \[\] is unknown"),
+        ({"experts": "8"}, "experts is a whole number from 1 up, not '8'"),
+        ({"experts": True}, "experts is a whole number"),
+        ({"experts": -3}, "experts is a whole number"),
+        ({"experts": 10**9}, "experts is a whole number from 1 to 4096, not 1000000000"),
+        ({"grid": (True, 2)}, "grid"),
+        ({"jitter": "x"}, "jitter is a share from 0 up, not 'x'"),
+        ({"seed": "x"}, "seed is a whole number of at most 64 bits, not 'x'"),
+        ({"seed": 2**70}, "seed"),
+    ],
+)
+def test_values_of_another_kind(change, says):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ArgumentError, match=says) as caught:
+        sparsify(model, "0", inplace=True, **change)
+    assert "\n" not in str(caught.value)
+    assert isinstance(model[0], nn.Conv2d)  # nothing was half converted
+
+
+def test_gates_beyond_memory():
+    with pytest.raises(LimitError, match="not enough memory for the gate 'two_conv' with 8 experts, hidden 1000000000"):
+        sparsify(nn.Conv2d(3, 4, 3), "", gate_options={"hidden": 10**15})
+
+
+def test_what_is_no_model():
+    with pytest.raises(ArgumentError, match="model is a torch module, not int"):
+        sparsify(5, "0")

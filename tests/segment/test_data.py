@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from moesaic.errors import ArgumentError, PictureError, ShapeError
-from moesaic.segment.data import CAMVID, Classes, FolderData, fit_labels, fit_picture, read_labels, spread_colours
+from moesaic.errors import ArgumentError, LimitError, PictureError, ShapeError
+from moesaic.segment.data import (
+    CAMVID,
+    Classes,
+    FolderData,
+    fit_labels,
+    fit_picture,
+    name_of,
+    read_labels,
+    spread_colours,
+)
 
 ROADS = Classes(names=("road", "car"), colours=((128, 64, 128), (0, 0, 142)), ignore=7)
 
@@ -177,3 +187,67 @@ def test_real_frames(shared):
     assert [len(data.files(split)) for split in ("train", "val", "test")] == [367, 101, 233]
     store = data.read("test", limit=2)
     assert (store.size, int(store.labels[store.labels != 255].max()) < 11) == ((360, 480), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"names": "road"}', "names must be a list"),
+        ('{"names": ["a", "a"]}', "'a' comes twice"),
+        ('{"names": ["a"], "ignore": "x"}', "must be JSON"),
+        ('{"names": ["a"], "ignore": -100}', "ignore -100 is no id of 16 bits"),
+        ('{"names": ["a"], "ignore": 1e9}', "ignore 1000000000 is no id"),
+        ('{"names": ["a"], "ignore": Infinity}', "must be JSON"),
+        ('{"names": ["a"], "colours": [[300, 0, 0]]}', r"the colour \(300, 0, 0\) is none"),
+        ('{"names": ["a"], "ignore_colour": [0, 0, -1]}', "the colour"),
+        ("[" * 100_000, "must be JSON"),
+    ],
+)
+def test_classes_that_mean_harm(general, text, says):
+    (general / "classes.json").write_text(text)
+    with pytest.raises(ArgumentError, match=says) as caught:
+        FolderData(general)
+    assert str(caught.value).startswith(str(general / "classes.json"))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_colour_for_two_classes_cannot_be_read_back(tmp_path):
+    classes = Classes(names=("a", "b"), colours=((1, 2, 3), (1, 2, 3)))
+    assert read_labels(_save(tmp_path / "ids.png", np.array([[0, 1]], np.uint8)), classes).tolist() == [[0, 1]]
+    with pytest.raises(PictureError, match=r"\(1, 2, 3\) stands for several classes"):
+        read_labels(_save(tmp_path / "rgb.png", np.array([[(1, 2, 3)]], np.uint8)), classes)
+
+
+def test_sizes_beyond_measure(camvid):
+    with pytest.raises(LimitError, match="size: 1000000x1000000 has more than"):
+        FolderData(camvid).read("val", (10**6, 10**6))
+
+
+@pytest.mark.parametrize("root", [5, None, "a\0b", "x" * 5000])
+def test_folders_of_another_kind(root):
+    with pytest.raises(PictureError):
+        FolderData(root)
+
+
+def test_a_folder_that_may_not_be_read(camvid, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PictureError, match="the folder cannot be read: Permission denied"):
+        FolderData(camvid)
+
+
+def test_label_maps_that_decoders_stumble_over(tmp_path, monkeypatch):
+    path = _save(tmp_path / "l.png", np.zeros((4, 4), np.uint8))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(PictureError, match=r"l\.png: no label map that can be read"):
+        read_labels(path, ROADS)
+    monkeypatch.setattr(Image, "open", lambda _: 1 / 0)
+    with pytest.raises(PictureError, match=r"l\.png: no label map that can be read \(division by zero\)"):
+        read_labels(path, ROADS)
+
+
+def test_folders_are_called_by_their_own_name(camvid, monkeypatch):
+    monkeypatch.chdir(camvid)
+    assert name_of(FolderData(".").root) == name_of(camvid) == "data"

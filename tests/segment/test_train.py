@@ -16,6 +16,7 @@ import torch
 
 from moesaic import zoo
 from moesaic.errors import ArgumentError, ModelError, TrainingError
+from moesaic.segment import run as steps
 from moesaic.segment import train as training
 from moesaic.segment.build import build, parameters
 from moesaic.segment.data import FolderData
@@ -166,7 +167,7 @@ def test_other_data_are_refused(camvid, straight):
 
 
 def test_a_diverged_run_stops_and_keeps_its_checkpoint(camvid, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "pixel_loss", _nan_at_call(4))
+    monkeypatch.setattr(steps, "pixel_loss", _nan_at_call(4))
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     with pytest.raises(TrainingError, match=r"the loss became nan.* at step 3 of 6; the checkpoint of step 3 is kept"):
         train_segment(camvid, tmp_path / "run", TINY)
@@ -178,7 +179,7 @@ def test_a_diverged_run_stops_and_keeps_its_checkpoint(camvid, tmp_path, monkeyp
 
 def _nan_at_call(number):
     calls = 0
-    real = training.pixel_loss
+    real = steps.pixel_loss
 
     def loss(*arguments):
         nonlocal calls

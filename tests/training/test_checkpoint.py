@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 
 import pytest
 import torch
 
-from moesaic.errors import TrainingError
+from moesaic.errors import ArgumentError, TrainingError
 from moesaic.training.checkpoint import Checkpoints, check_same
 
 
@@ -75,3 +77,37 @@ def test_differences_are_named(tmp_path):
     check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1}, tmp_path)
     with pytest.raises(TrainingError, match=r"a was 1 and is now 2; c was None and is now 'new'; repeat"):
         check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 2, "c": "new"}, tmp_path)
+
+
+def test_other_objects_and_folders_are_no_checkpoints(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    torch.save(5, checkpoints.last)
+    checkpoints.previous.mkdir()
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: int, checkpoint\.previous\.pt: IsADirectoryError"):
+        checkpoints.load()
+    with pytest.raises(ArgumentError, match=r"cannot remove .*checkpoint\.previous\.pt"):
+        checkpoints.remove()
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for _ in range(2):
+            with pytest.raises(ArgumentError, match=r"cannot write .*checkpoint\.pt: No space left"):
+                checkpoints.save({"step": 2})
+    assert checkpoints.load()["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.previous.pt"]
+
+
+def test_what_killed_processes_left_half_written_goes(tmp_path):
+    names = [".checkpoint.pt.0123456789ab.part", ".model.safetensors.ba9876543210.part", "mine.part", ".lock"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    Checkpoints(tmp_path).tidy()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine.part"]

@@ -13,6 +13,9 @@ from moesaic.errors import ArgumentError, ShapeError
 from moesaic.routing.capacity import limited
 from moesaic.routing.record import Routing
 
+MOST_EXPERTS = 4096
+"""More are refused: a typing error, or a file that means harm; each costs a turn of a loop and a column of scores."""
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -103,7 +106,8 @@ class Gate(nn.Module):
         capacity: the most places that one expert may take in training, as a multiple of an even share; None: all.
 
     Raises:
-        ArgumentError: fewer than one expert, k outside 1..experts, negative noise, or a capacity below 1.
+        ArgumentError: fewer than one expert or more than `MOST_EXPERTS`, k outside 1..experts, negative noise, or a
+            capacity below 1.
     """
 
     reads_channels: ClassVar[bool] = True  # whether the constructor takes the channels of the map first
@@ -111,7 +115,7 @@ class Gate(nn.Module):
 
     def __init__(self, experts: int, k: int, *, noise: float = 0.0, capacity: float | None = None) -> None:
         super().__init__()
-        self.experts = whole("experts", experts)
+        self.experts = whole("experts", experts, MOST_EXPERTS)
         self.k = whole("k", k)
         if self.k > self.experts:
             raise ArgumentError(f"k is {k}, but there are {experts} experts: choose k from 1 to {experts}")
@@ -139,10 +143,11 @@ class Gate(nn.Module):
         """Decide which experts act at each place of a map.
 
         Raises:
-            ShapeError: the map is no (B, C, H, W), has other channels than the gate reads, or is smaller than the grid.
+            ShapeError: the map is no (B, C, H, W), has other channels than the gate reads, is empty, or is smaller
+                than the grid.
         """
-        if x.ndim != 4:
-            raise ShapeError(f"a gate reads maps of shape (B, C, H, W), not {tuple(x.shape)}")
+        if x.ndim != 4 or (not torch.compiler.is_compiling() and x.numel() == 0):
+            raise ShapeError(f"a gate reads maps of shape (B, C, H, W) that are not empty, not {tuple(x.shape)}")
         if self.channels is not None and x.shape[1] != self.channels:
             raise ShapeError(f"the gate was made for maps of {self.channels} channels, this one has {x.shape[1]}")
         if torch.is_autocast_enabled(x.device.type):
@@ -180,8 +185,8 @@ def _finite(value: object, least: float) -> bool:
     return isinstance(value, int | float) and least <= value < math.inf
 
 
-def whole(name: str, value: int) -> int:
-    """A count of at least one.
+def whole(name: str, value: int, most: int | None = None) -> int:
+    """A count of at least one, and at most `most`.
 
     Raises:
         ArgumentError: it is not.
@@ -192,4 +197,6 @@ def whole(name: str, value: int) -> int:
         number = 0
     if number < 1 or isinstance(value, bool):
         raise ArgumentError(f"{name} is a whole number from 1 up, not {value!r}")
+    if most is not None and number > most:
+        raise ArgumentError(f"{name} is a whole number from 1 to {most}, not {value!r}")
     return number

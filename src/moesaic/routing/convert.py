@@ -10,15 +10,19 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 
 from moesaic.errors import ArgumentError
+from moesaic.memory import within_memory
 from moesaic.routing.balance import Balance
+from moesaic.routing.choice import MOST_EXPERTS, whole
 from moesaic.routing.dispatch import How
 from moesaic.routing.experts import ConvExperts
 from moesaic.routing.gate import make_gate
 from moesaic.routing.grid import read_grid
 from moesaic.routing.layer import RoutedConv2d, RoutedLayer, RoutedLinear
+from moesaic.values import is_a, is_number, is_table, is_whole
 
 Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
@@ -60,7 +64,7 @@ def sparsify(
             columns runs, one over (B, C) needs a grid of 1.
         gate: "two_conv", "conv", "linear", "frequency", "score", or a control: "uniform", "random", "position",
             "frozen".
-        gate_options: passed to the gate, such as {"noise": 0.1}.
+        gate_options: passed to the gate, such as {"noise": 0.1}; its experts, k and grid are those of the layer.
         balance: the balance loss that `balance_loss(model)` sums, or "none".
         balance_weight: its factor.
         initial: "copy" of the trained weights, or "fresh" ones, each expert drawn for itself, for training from
@@ -77,12 +81,18 @@ def sparsify(
     Raises:
         ArgumentError: no layer of that name or pattern, a layer that cannot be converted, or k, grid, gate or another
             option outside its values.
+        LimitError: there is not enough memory for so many experts.
     """
+    if not is_a(model, nn.Module):
+        raise ArgumentError(f"model is a torch module, not {type(model).__name__}")
     if initial not in ("copy", "fresh"):
         raise ArgumentError(f"initial is 'copy' or 'fresh', not {initial!r}")
-    if not 0 <= jitter < float("inf"):
+    if not is_number(jitter) or not 0 <= jitter < float("inf"):
         raise ArgumentError(f"jitter is a share from 0 up, not {jitter!r}")
-    shape = read_grid(grid)
+    if not is_whole(seed, -(2**63), 2**64 - 1):
+        raise ArgumentError(f"seed is a whole number of at most 64 bits, not {seed!r}")
+    shape, experts = read_grid(grid), whole("experts", experts, MOST_EXPERTS)
+    chooser_options = _gate_options(gate_options)
     if not inplace:
         model = copy.deepcopy(model)
     layers = dict(model.named_modules(remove_duplicate=False))
@@ -95,12 +105,13 @@ def sparsify(
         for name in names:
             old = cast("nn.Conv2d | nn.Linear", layers[name])
             if id(old) not in made:
-                bank = _bank(old, experts, initial, jitter)
+                with within_memory(f"{experts} experts of the layer {name!r}; lower experts"):
+                    bank = _bank(old, experts, initial, jitter)
                 options: dict[str, Any] = {
                     "balance": Balance(balance, balance_weight),
                     "how": how,
                 }
-                chooser = make_gate(gate, bank.inputs, experts, k, grid=shape, **dict(gate_options or {}))
+                chooser = make_gate(gate, bank.inputs, experts, k, grid=shape, **chooser_options)
                 kind = RoutedLinear if isinstance(old, nn.Linear) else RoutedConv2d
                 new = kind(bank, chooser.to(bank.weight.device), shape, **options)
                 made[id(old)] = new.train(old.training)
@@ -110,6 +121,21 @@ def sparsify(
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, made[id(layers[name])])
     return model
+
+
+def _gate_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The gate's own options, of those that a caller handed on to it.
+
+    Raises:
+        ArgumentError: they are no table of names, or name what the layer decides.
+    """
+    if options is not None and not is_table(options):
+        raise ArgumentError(f'gate_options is a table of names such as {{"noise": 0.1}}, not {options!r}')
+    if taken := [name for name in ("grid", "experts", "k", "channels", "name") if name in (options or {})]:
+        raise ArgumentError(
+            f"gate_options holds {', '.join(taken)}, which the layer decides: state grid, experts, k and gate beside it"
+        )
+    return dict(options or {})
 
 
 def _names(layers: Mapping[str, nn.Module], where: Where) -> list[str]:
@@ -164,6 +190,8 @@ def _objection(layer: nn.Module) -> str | None:
         return "it has not seen its first input yet; run the model once"
     if type(layer).forward is not kind.forward:
         return f"{type(layer).__name__} computes its output in its own way"
+    if isinstance(layer, NonDynamicallyQuantizableLinear):
+        return "torch's own attention reads its weight itself, without calling it"
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         return "hooks are attached to it (weight norm is one); remove them first"
     return None

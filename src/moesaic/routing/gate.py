@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moesaic.errors import ArgumentError
+from moesaic.memory import within_memory
 from moesaic.routing.choice import Gate, choose
 from moesaic.routing.conditioned_gates import ConditionedGate, FrequencyEmbedding, FrequencyGate, ScoreGate, conditioned
 from moesaic.routing.fixed_gates import FrozenGate, PositionGate, RandomGate, UniformGate
@@ -66,8 +67,9 @@ def make_gate(
 
     Raises:
         ArgumentError: an unknown name or option, or a value that the gate refuses.
+        LimitError: there is not enough memory for such a gate.
     """
-    if name not in GATES:
+    if name not in tuple(GATES):  # in a list of names, as one may be of any kind
         close = difflib.get_close_matches(str(name), GATES, 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ArgumentError(f"gate {name!r} is unknown{hint}; choose one of {', '.join(GATES)}")
@@ -80,7 +82,9 @@ def make_gate(
         options["grid"] = grid
     counts = (channels, experts, k) if kind.reads_channels else (experts, k)
     make: Callable[..., Gate] = kind
-    return make(*counts, **options)
+    told = "".join(f", {option} {value!r}" for option, value in options.items())
+    with within_memory(f"the gate {name!r} with {experts} experts{told}; lower one of them"):
+        return make(*counts, **options)
 
 
 def _options(kind: type[Gate]) -> list[str]:

@@ -25,7 +25,7 @@ def read_grid(grid: int | tuple[int, int]) -> tuple[int, int]:
         ArgumentError: the grid is neither, or has no row or column.
     """
     rows, columns = (grid, grid) if isinstance(grid, int) else _pair(grid)
-    if isinstance(rows, bool) or min(rows, columns) < 1:
+    if bool in (type(rows), type(columns)) or min(rows, columns) < 1:
         raise ArgumentError(f"grid {grid!r} has no places: give rows and columns of at least 1, such as 3 or (3, 4)")
     return rows, columns
 

@@ -110,7 +110,7 @@ class TwoConvPool(Gate):
         self.channels = whole("channels", channels)
         if norm not in _NORMS:
             raise ArgumentError(f"norm {norm!r} is unknown; choose one of {', '.join(_NORMS)}")
-        if activation is not None and activation not in _ACTIVATIONS:
+        if activation is not None and activation not in tuple(_ACTIVATIONS):
             raise ArgumentError(f"activation {activation!r} is unknown; choose None, {' or '.join(_ACTIVATIONS)}")
         size = _odd(kernel)
         self.norm, self.activation = norm, activation

@@ -9,6 +9,7 @@ to 1; even is 1/E) and of patches (they sum to k; even is k/E).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,22 @@ class Usage:
             sums.together += flat.T @ flat
             if table is not None:
                 sums.classes += torch.einsum("bpe,bpc->ec", weights, table)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was counted, for a checkpoint: numbers, lists and tensors."""
+        counted = self._counted
+        sums = {} if counted is None else {name: getattr(counted, name) for name in _Sums.__dataclass_fields__}
+        return {"pictures": self._pictures, **sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        sums = {name: value for name, value in state.items() if name != "pictures"}
+        self._pictures = int(state["pictures"])
+        self._counted = None
+        if sums:
+            rows, columns = sums.pop("grid")
+            tensors = {name: _own(value) for name, value in sums.items()}
+            self._counted = _Sums(grid=(rows, columns), **tensors)
 
     def _fitting(self, routing: Routing) -> _Sums:
         """The sums that a routing is added to."""
@@ -313,6 +330,11 @@ def _position(length: int, parts: int, like: Tensor) -> Tensor:  # (length,)
     """The part of the grid that each of a row's pixels lies in."""
     edges = torch.tensor(bounds(length, parts), device=like.device)
     return torch.repeat_interleave(torch.arange(parts, device=like.device), edges.diff())
+
+
+def _own(value: Any) -> Any:
+    """Not the tensor of a checkpoint, wherever it was loaded to: sums are added to in place, on the CPU."""
+    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
 
 
 def _over_log(entropy: float, experts: int) -> float:

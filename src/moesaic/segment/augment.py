@@ -30,6 +30,12 @@ class Augmentation:
     jitter: float = 0.2  # brightness, contrast and saturation times 1 - jitter to 1 + jitter
     least: int = 1  # px, the shortest side that the network takes: no scale goes below it
 
+    def smallest(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the smallest batch that pictures of this size give, px."""
+        factor = max(self.scale[0], self.least / min(size))
+        rows, columns = (min(sides) for sides in zip(self.crop or size, (round(s * factor) for s in size), strict=True))
+        return rows, columns
+
     def __call__(
         self,
         store: Store,

@@ -65,12 +65,12 @@ def parameters(model: nn.Module) -> int:
 def _load(model: nn.Module, weights: dict[str, Any], source: str) -> None:
     try:
         model.load_state_dict(weights)
-    except RuntimeError as cause:
+    except (RuntimeError, ValueError) as cause:
         raise ModelError(
             f"start={source} holds weights of another network than the recipe's: {_first(cause)}"
         ) from cause
 
 
-def _first(cause: RuntimeError) -> str:
+def _first(cause: Exception) -> str:
     lines = [line.strip() for line in str(cause).splitlines()]
     return lines[1] if len(lines) > 1 else lines[0]

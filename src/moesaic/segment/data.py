@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +14,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from moesaic.errors import ArgumentError, PictureError, ShapeError
-from moesaic.image import read_picture
+from moesaic.errors import ArgumentError, LimitError, MoesaicError, PictureError, ShapeError
+from moesaic.image import PIXEL_LIMIT, read_picture
+from moesaic.memory import within_memory
 from moesaic.training.store import Store
+from moesaic.values import is_whole
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
 IGNORE = 255  # in memory; what files use for it is told by the classes
+_LARGEST_ID = 65535
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")
 
 
@@ -32,7 +35,8 @@ class Classes:
     """What the labels of a set mean.
 
     Raises:
-        ArgumentError: no name, more than 255, another number of colours, or a class is also what is ignored.
+        ArgumentError: no name, more than 255, one twice, another number of colours, a colour outside 0 to 255, or an
+            ignored id that is a class's or does not fit into 16 bits.
     """
 
     names: tuple[str, ...]
@@ -45,10 +49,17 @@ class Classes:
             raise ArgumentError(
                 f"classes need 1 to 255 names and a colour for each, not {len(self.names)} and {len(self.colours)}"
             )
-        if self.ignore is not None and self.ignore < len(self.names):
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise ArgumentError(f"classes have names of their own, and {twice[0]!r} comes twice")
+        for colour in (*self.colours, self.ignore_colour or (0, 0, 0)):
+            if not (len(tuple(colour)) == 3 and all(is_whole(level, 0, 255) for level in colour)):
+                raise ArgumentError(f"the colour {colour} is none: three numbers from 0 to 255 are")
+        if self.ignore is not None and 0 <= self.ignore < len(self.names):
             raise ArgumentError(
                 f"ignore {self.ignore} is the class {self.names[self.ignore]!r}; take an id beyond them"
             )
+        if self.ignore is not None and not 0 <= self.ignore <= _LARGEST_ID:
+            raise ArgumentError(f"ignore {self.ignore} is no id of 16 bits; take one up to {_LARGEST_ID}, or null")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,13 +97,16 @@ class FolderData:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
+        try:
+            self.root = Path(root)
+        except TypeError:
+            raise PictureError(f"data is the path of a folder, not {type(root).__name__}") from None
+        if not os.path.isdir(self.root):  # noqa: PTH112 - unlike Path.is_dir, it never raises, whatever the name holds
             raise PictureError(f"{self.root}: there is no such folder")
         table = self.root / "classes.json"
-        found = {path.name: path for path in sorted(self.root.iterdir()) if path.is_dir()}
+        found = {path.name: path for path in _listed(self.root) if path.is_dir()}
         if "images" in found and "labels" in found:
-            splits = [path.name for path in sorted(found["images"].iterdir()) if path.is_dir()]
+            splits = [path.name for path in _listed(found["images"]) if path.is_dir()]
             self._folders = {name: (found["images"] / name, found["labels"] / name) for name in splits}
             if not table.exists():
                 raise PictureError(f'{table}: there is no such file; write {{"names": [...], "ignore": 255}} into it')
@@ -150,25 +164,44 @@ class FolderData:
             ArgumentError: there is no such split.
             PictureError: as `files` and `read_pair`.
             ShapeError: the pictures differ in size and no size is given.
+            LimitError: there is not enough memory for all of them at this size.
         """
         files = self.files(split)
+        if limit is not None and limit < 1:
+            raise ArgumentError(f"limit {limit} must be at least 1 picture")
         if limit is not None and limit < len(files):
             files = [files[i * len(files) // limit] for i in range(limit)]
-        pictures: list[Tensor] = []
-        labels: list[Tensor] = []
-        for picture, label in files:
+        if size is not None:
+            _check_pixels(size[1], size[0], "size")
+        told = "" if size is None else f" of {size[1]}x{size[0]}"
+        with within_memory(f"{len(files)} pictures{told} of the split {split}; take a smaller size"):
+            return self._read(files, size)
+
+    def _read(self, files: Sequence[tuple[Path, Path]], size: tuple[int, int] | None) -> Store:
+        pictures: Tensor | None = None
+        labels = torch.empty(0)
+        for number, (picture, label) in enumerate(files):
             pixels, ids = self.read_pair(picture, label)
             if size is not None:
                 pixels, ids = fit_picture(pixels, size), fit_labels(ids, size)
-            elif pictures and pixels.shape[1:] != pictures[0].shape[1:]:
-                first = pictures[0]
+            if pictures is None:  # all at once: what does not fit is told now, not after the machine has choked
+                pictures = torch.empty(len(files), *pixels.shape, dtype=torch.uint8)
+                labels = torch.empty(len(files), *ids.shape, dtype=torch.uint8)
+            elif pixels.shape != pictures.shape[1:]:
+                height, width = pictures.shape[2:]
                 raise ShapeError(
-                    f"{picture} is {pixels.shape[2]}x{pixels.shape[1]}, others {first.shape[2]}x{first.shape[1]}: "
+                    f"{picture} is {pixels.shape[2]}x{pixels.shape[1]}, others {width}x{height}: "
                     "state the size to train at"
                 )
-            pictures.append(pixels.mul(255).round_().to(torch.uint8))
-            labels.append(ids)
-        return Store(torch.stack(pictures), torch.stack(labels), tuple(path.name for path, _ in files))
+            pictures[number], labels[number] = pixels.mul(255).round_(), ids
+        if pictures is None:
+            raise PictureError("a split without pictures cannot be read")
+        return Store(pictures, labels, tuple(path.name for path, _ in files))
+
+
+def name_of(folder: Path) -> str:
+    """What a folder is called, also where it was given as `.` or `run/..`."""
+    return os.path.basename(os.path.abspath(folder))  # noqa: PTH100, PTH119 - Path.resolve would follow links, too
 
 
 def read_rgb(path: Path) -> Tensor:  # (3, H, W) float32 in [0, 1]
@@ -190,9 +223,13 @@ def read_labels(path: Path, classes: Classes) -> Tensor:  # (H, W) uint8, 255 wh
     """
     try:
         with Image.open(path) as image:
+            _check_pixels(image.width, image.height, str(path))
             mode, stored = image.mode, np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as cause:
-        raise PictureError(f"{path}: no label map that can be read ({cause})") from cause
+    except MoesaicError:
+        raise
+    except Exception as cause:  # decoders raise a dozen kinds on damaged files
+        reason = " ".join(str(cause).split())
+        raise PictureError(f"{path}: no label map that can be read ({reason})") from cause
     if mode in ("L", "P", "I;16", "I"):
         return torch.from_numpy(_from_ids(stored.astype(np.int64), classes, path))
     if mode in ("RGB", "RGBA"):
@@ -218,13 +255,13 @@ def _centres(length: int, new: int) -> Tensor:  # (new,) int64
 
 
 def _from_ids(ids: NDArray[np.int64], classes: Classes, path: Path) -> NDArray[np.uint8]:  # (H, W)
-    table = np.full(65536, -1, np.int16)
+    table = np.full(_LARGEST_ID + 1, -1, np.int16)
     table[: len(classes)] = np.arange(len(classes))
     table[IGNORE] = IGNORE
     if classes.ignore is not None:
         table[classes.ignore] = IGNORE
-    if ids.min() < 0 or ids.max() > 65535 or (table[ids] < 0).any():
-        known = [i for i in np.unique(ids) if not 0 <= i <= 65535 or table[i] < 0]
+    if ids.min() < 0 or ids.max() > _LARGEST_ID or (table[ids] < 0).any():
+        known = [i for i in np.unique(ids) if not 0 <= i <= _LARGEST_ID or table[i] < 0]
         raise PictureError(
             f"{path} holds label {known[0]}: allowed are 0 to {len(classes) - 1}, and {classes.ignore} to be ignored"
         )
@@ -232,6 +269,8 @@ def _from_ids(ids: NDArray[np.int64], classes: Classes, path: Path) -> NDArray[n
 
 
 def _from_colours(rgb: NDArray[np.int64], classes: Classes, path: Path) -> NDArray[np.uint8]:  # (H, W, 3) -> (H, W)
+    if twice := [colour for colour in classes.colours if classes.colours.count(colour) > 1]:
+        raise PictureError(f"{path} holds colours, but {twice[0]} stands for several classes: state one for each")
     codes = rgb @ np.array([65536, 256, 1])
     labels = np.full(codes.shape, -1, np.int16)
     palette = [(colour, number) for number, colour in enumerate(classes.colours)]
@@ -251,7 +290,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise PictureError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
             if path.stem in found:
                 raise PictureError(f"{found[path.stem]} and {path.name} have the same name but for the suffix")
@@ -259,19 +298,42 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _check_pixels(width: int, height: int, name: str) -> None:
+    if width * height > PIXEL_LIMIT:
+        raise LimitError(f"{name}: {width}x{height} has more than {PIXEL_LIMIT} pixels; take a smaller one")
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds, by name.
+
+    Raises:
+        PictureError: it may not be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as cause:
+        raise PictureError(f"{folder}: the folder cannot be read: {cause.strerror or cause}") from cause
+
+
 def _read_classes(path: Path) -> Classes:
     try:
         held: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(held["names"], list):
+            raise TypeError("names must be a list")
         names = tuple(str(name) for name in held["names"])
         colours = tuple((int(r), int(g), int(b)) for r, g, b in held.get("colours") or spread_colours(len(names)))
         ignore = held.get("ignore", IGNORE)
         dark = held.get("ignore_colour", None if (0, 0, 0) in colours else (0, 0, 0))
         ignored = None if dark is None else (int(dark[0]), int(dark[1]), int(dark[2]))
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as cause:
+        ignored_id = None if ignore is None else int(ignore)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as cause:
         raise ArgumentError(
             f'{path} must be JSON like {{"names": ["road"], "colours": [[128, 64, 128]], "ignore": 255}} ({cause})'
         ) from cause
-    return Classes(names=names, colours=colours, ignore=None if ignore is None else int(ignore), ignore_colour=ignored)
+    try:
+        return Classes(names=names, colours=colours, ignore=ignored_id, ignore_colour=ignored)
+    except ArgumentError as cause:
+        raise ArgumentError(f"{path}: {cause}") from cause
 
 
 def spread_colours(count: int) -> list[tuple[int, int, int]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moesaic.errors import ArgumentError
+from moesaic.routing.grid import read_grid
 from moesaic.training.device import PRECISIONS
 from moesaic.training.schedule import SHAPES
+from moesaic.values import is_number, is_table, is_whole
 
 OPTIMISERS = ("adamw", "sgd")
 CLASS_WEIGHTS = ("enet", "median", "none")
@@ -64,32 +67,49 @@ class SegmentRecipe:
             ("class_weights", CLASS_WEIGHTS),
             ("precision", PRECISIONS),
         ):
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in tuple(known):
                 raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        for name, low in (("batch", 1), ("epochs", 1), ("k", 1), ("experts", 1), ("validate_every", 1)):
+        for name in ("network", "gate", "balance", "place", "start"):
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ArgumentError(f"{name} {value} must be at least {low}")
+            if not isinstance(value, str) and not (value is None and name in ("place", "start")):
+                raise ArgumentError(f"{name} {value!r} must be a text")
+        for name in ("options", "gate_options"):
+            value = getattr(self, name)
+            if not is_table(value):
+                raise ArgumentError(f"{name} {value!r} must be a table of names and values")
+            try:
+                json.dumps(_plain(value), allow_nan=False)
+            except (TypeError, ValueError, RecursionError):
+                raise ArgumentError(f"{name} {value!r} must hold numbers, texts and lists of them") from None
+        if not isinstance(self.flip, bool):
+            raise ArgumentError(f"flip {self.flip!r} must be True or False")
+        for name, low in (("batch", 1), ("epochs", 1), ("k", 1), ("experts", 1), ("validate_every", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not (value is None and name in ("epochs", "experts")) and not is_whole(value, low):
+                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
         for name in ("width", "rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ArgumentError(f"{name} {getattr(self, name)} must be a number above 0")
+            value = getattr(self, name)
+            if not (is_number(value) and 0 < value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number above 0")
         for name in ("weight_decay", "warm_up", "balance_weight", "expert_noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ArgumentError(f"{name} {getattr(self, name)} must be a number from 0")
-        for name in ("jitter", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ArgumentError(f"{name} {getattr(self, name)} must be from 0 to below 1")
-        if self.average is not None and not 0 <= self.average < 1:
-            raise ArgumentError(f"average {self.average} must be from 0 to below 1")
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number from 0")
+        for name in ("jitter", "label_smoothing", "average"):
+            value = getattr(self, name)
+            if not (value is None and name == "average") and not (is_number(value) and 0 <= value < 1):
+                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
         if self.experts is not None and self.k > self.experts:
             raise ArgumentError(
                 f"k {self.k} is more than the {self.experts} experts; choose k from 1 to {self.experts}"
             )
-        if not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
-            raise ArgumentError(f"scale {self.scale} must be two rising factors from 0.1 to 10")
+        if not (_pair(self.scale) and all(map(is_number, self.scale)) and 0.1 <= self.scale[0] <= self.scale[1] <= 10):
+            raise ArgumentError(f"scale {self.scale!r} must be two rising factors from 0.1 to 10")
+        read_grid(self.grid)
         for name in ("size", "crop"):
-            if (sides := getattr(self, name)) is not None and (len(sides) != 2 or min(sides) < 1):
-                raise ArgumentError(f"{name} {sides} must be rows and columns of at least 1 px")
+            sides = getattr(self, name)
+            if sides is not None and not (_pair(sides) and all(is_whole(side, 1) for side in sides)):
+                raise ArgumentError(f"{name} {sides!r} must be rows and columns of at least 1 px")
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -102,6 +122,8 @@ class SegmentRecipe:
         Raises:
             ArgumentError: a value is missing its place or outside what it accepts.
         """
+        if not isinstance(held, Mapping):
+            raise ArgumentError(f"this is no recipe of segmentation: a JSON object is, not {type(held).__name__}")
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
         }
@@ -123,6 +145,10 @@ class SegmentRecipe:
                 "place": self.place,
             }
         return {name: _plain(value) for name, value in options.items()}
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def _plain(value: Any) -> Any:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import logging
-import pickle
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moesaic.errors import TrainingError
+from moesaic.errors import ArgumentError, TrainingError
 from moesaic.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
+
+_HALF_WRITTEN = re.compile(r"\.[\w.]+\.[0-9a-f]{12}\.part")  # as `atomic_write` calls what it has not yet renamed
 
 
 class Checkpoints:
@@ -39,11 +41,17 @@ class Checkpoints:
 
         Args:
             state: tensors, numbers, texts, and lists and dictionaries of them.
+
+        Raises:
+            ArgumentError: the folder cannot be written to; the checkpoints that are there stay.
         """
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        if self.last.exists():
-            self.last.replace(self.previous)
+        try:
+            if self.last.exists():
+                self.last.replace(self.previous)
+        except OSError as cause:
+            raise ArgumentError(f"cannot write {self.previous}: {cause.strerror or cause}") from cause
         atomic_write(self.last, buffer.getvalue(), force=True)
 
     def load(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
@@ -57,12 +65,14 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as cause:
+                state: Any = torch.load(path, map_location=device, weights_only=True)
+            except Exception as cause:  # noqa: BLE001 - a damaged file makes torch and zipfile raise a dozen kinds
                 reasons.append(f"{path.name}: {type(cause).__name__}")
                 _log.warning("%s cannot be read and is left aside", path)
-            else:
+                continue
+            if isinstance(state, dict):
                 return state
+            reasons.append(f"{path.name}: {type(state).__name__}")
         if reasons:
             raise TrainingError(
                 f"{self.last.parent}: no checkpoint can be read ({', '.join(reasons)}); "
@@ -71,9 +81,31 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Forget both."""
-        for path in (self.last, self.previous):
+        """Forget both.
+
+        Raises:
+            ArgumentError: one cannot be removed.
+        """
+        remove_files(self.last, self.previous)
+
+    def tidy(self) -> None:
+        """Remove what killed processes left half-written in the folder; only where no other run works there."""
+        for path in self.last.parent.iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                remove_files(path)
+
+
+def remove_files(*paths: Path) -> None:
+    """Remove files that may not be there.
+
+    Raises:
+        ArgumentError: one cannot be removed.
+    """
+    for path in paths:
+        try:
             path.unlink(missing_ok=True)
+        except OSError as cause:
+            raise ArgumentError(f"cannot remove {path}: {cause.strerror or cause}") from cause
 
 
 def check_same(kept: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:

@@ -23,8 +23,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as cause:
+    except (RuntimeError, TypeError, ValueError) as cause:
         raise ArgumentError(f"device {name!r} is unknown; write auto, cpu, cuda or cuda:1") from cause
+    if device.type == "meta":
+        raise BackendError("device meta holds no numbers; device='cpu' does")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as cause:

@@ -20,6 +20,7 @@ class Progress:
     score: float | None  # the last validation, in [0, 1]
     seconds: float  # spent in this call
     seconds_left: float  # until this call ends: the run's end, or the end of its minutes
+    warning: str = ""  # a few words on what went wrong in the last epoch, such as experts that never act
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]

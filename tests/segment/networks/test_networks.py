@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from moesaic.errors import ArgumentError, ShapeError
+from moesaic.errors import ArgumentError, LimitError, ShapeError
 from moesaic.routing.layer import RoutedConv2d
 from moesaic.segment.networks import NETWORKS, make_network
 from moesaic.segment.networks.network import Widths
@@ -248,3 +248,27 @@ class TestMakeNetwork:
     def test_refuses_a_base_of_nothing(self):
         with pytest.raises(ArgumentError, match="base 0"):
             make_network("unet", 3, options={"base": 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "says"),
+    [
+        ({"width": 1e9}, ArgumentError, "width 1000000000.0 must be a number above 0 and below 1000"),
+        ({"width": "wide"}, ArgumentError, "width 'wide'"),
+        ({"width": 900.0}, LimitError, r"not enough memory for enet with 2 classes, 3 channels, width 900\.0; lower"),
+        ({"classes": 10**14}, LimitError, "not enough memory"),
+        ({"channels": 10**15}, LimitError, "not enough memory"),
+        ({"name": "unet", "options": {"base": 10**12}}, LimitError, "base 1000000000000; lower one of them"),
+        ({"name": 5}, ArgumentError, "network 5 is unknown"),
+        ({"options": 5}, ArgumentError, "options is a table"),
+        ({"seed": "x"}, ArgumentError, "seed is a whole number"),
+    ],
+)
+def test_networks_that_cannot_be(change, kind, says):
+    with pytest.raises(kind, match=says):
+        make_network(**({"name": "enet", "classes": 2} | change))
+
+
+def test_bytes_are_no_pictures():
+    with pytest.raises(ShapeError, match="divide bytes by 255"):
+        make_network("enet", 2, width=0.1)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

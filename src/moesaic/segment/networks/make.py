@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from moesaic.errors import ArgumentError
+from moesaic.errors import ArgumentError, LimitError
+from moesaic.memory import machine_bytes, within_memory
 from moesaic.segment.networks.deeplab import deeplab
 from moesaic.segment.networks.enet import enet
 from moesaic.segment.networks.erfnet import erfnet
 from moesaic.segment.networks.lraspp import lraspp
 from moesaic.segment.networks.pspnet import pspnet
 from moesaic.segment.networks.unet import unet
+from moesaic.values import is_number, is_table, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,17 +78,29 @@ def make_network(
 
     Raises:
         ArgumentError: an unknown network, option or layer, or another argument outside its values.
+        LimitError: there is not enough memory for such a network.
     """
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
+    if name not in tuple(NETWORKS):
+        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
         hint = f"did you mean {close[0]!r}? There are" if close else "choose one of"
         raise ArgumentError(f"network {name!r} is unknown; {hint} {', '.join(NETWORKS)}")
+    if not is_whole(seed, -(2**63), 2**64 - 1):
+        raise ArgumentError(f"seed is a whole number of at most 64 bits, not {seed!r}")
+    if options is not None and not is_table(options):
+        raise ArgumentError(f'options is a table of names such as {{"base": 32}}, not {options!r}')
+    own = dict(options or {})
+    extra = "".join(f", {option} {value!r}" for option, value in own.items())
+    told = f"{name} with {classes} classes, {channels} channels, width {width}{extra}; lower one of them"
+    make = functools.partial(NETWORKS[name], classes, channels=channels, width=width, **own)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = NETWORKS[name](classes, channels=channels, width=width, **dict(options or {}))
+            with within_memory(told):
+                if own or not (is_number(width) and width <= 4 and is_whole(classes, 1, 1000)):
+                    _check_size(make, told)
+                network = make()
         except TypeError as cause:
-            raise ArgumentError(f"options {dict(options or {})} do not fit {name!r}: {cause}") from cause
+            raise ArgumentError(f"options {own} do not fit {name!r}: {cause}") from cause
     if experts is not None:
         from moesaic.routing.convert import sparsify
 
@@ -106,3 +121,15 @@ def make_network(
             inplace=True,
         )
     return network
+
+
+def _check_size(make: Callable[[], SegmentationNetwork], told: str) -> None:
+    """Refuse a network that cannot be held before it fills the machine: systems promise more memory than they have.
+
+    Raises:
+        LimitError: its weights alone are more than the machine's memory.
+    """
+    with torch.device("meta"):
+        size = sum(parameter.numel() * parameter.element_size() for parameter in make().parameters())
+    if size > machine_bytes():
+        raise LimitError(f"there is not enough memory for {told}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from moesaic.errors import ArgumentError, ShapeError
+from moesaic.values import is_number
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,9 +41,9 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.classes = whole("classes", classes)
         self.channels = whole("channels", channels)
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
-        self.register_buffer("mean", torch.tensor(mean).view(1, channels, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, channels, 1, 1))
+        for name, known, plain in (("mean", IMAGENET_MEAN, 0.5), ("std", IMAGENET_STD, 0.25)):
+            shape = (1, channels, 1, 1)
+            self.register_buffer(name, torch.tensor(known).view(shape) if channels == 3 else torch.full(shape, plain))
 
     @property
     def minimum(self) -> int:
@@ -58,7 +58,8 @@ class SegmentationNetwork(nn.Module):
         """Logits of each class at each pixel.
 
         Raises:
-            ShapeError: x is no batch of pictures, has another number of channels, or is smaller than `minimum`.
+            ShapeError: x is no batch of pictures, holds bytes, has another number of channels, or is smaller than
+                `minimum`.
         """
         if not torch.compiler.is_compiling():  # a comparison would tie a compiled or exported network to its sizes
             self._check(x)
@@ -71,6 +72,8 @@ class SegmentationNetwork(nn.Module):
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ShapeError(f"pictures have shape {tuple(x.shape)}, this network takes (B, {self.channels}, H, W)")
+        if not x.is_floating_point():
+            raise ShapeError(f"pictures hold floats in [0, 1], not {x.dtype}: divide bytes by 255")
         if min(x.shape[-2:]) < self.minimum:
             raise ShapeError(
                 f"pictures of {x.shape[-1]}x{x.shape[-2]} are too small: "
@@ -89,6 +92,10 @@ def whole(name: str, value: object) -> int:
     return value
 
 
+WIDEST = 1000
+"""Factors on channels from here on are refused: no memory holds such a network, and sums of sizes would overflow."""
+
+
 class Widths:
     """Channel counts times a factor, rounded so that the size of a whole network follows the factor closely.
 
@@ -96,12 +103,12 @@ class Widths:
     and 33 at a factor of 1.02. A factor of 1 leaves every count as it is.
 
     Raises:
-        ArgumentError: the factor is not a finite number above 0.
+        ArgumentError: the factor is not a number above 0 and below `WIDEST`.
     """
 
     def __init__(self, width: float) -> None:
-        if not (math.isfinite(width) and width > 0):
-            raise ArgumentError(f"width {width} must be a finite number above 0: it multiplies the channel counts")
+        if not (is_number(width) and 0 < width < WIDEST):
+            raise ArgumentError(f"width {width!r} must be a number above 0 and below {WIDEST}: it multiplies channels")
         self.width = width
         self._owed = 0.0
 
