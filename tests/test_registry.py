@@ -243,3 +243,10 @@ def test_names_of_another_kind(registry, name):
             call(name)
     with pytest.raises(ArgumentError, match="pattern is a text"):
         registry.names(name)
+
+
+def test_a_model_without_a_name(registry, monkeypatch, file):
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(ModelError, match="a model has an empty name"):
+        registry.load("")
+    assert card_of(registry.load(".")).name == "tiny_toy"

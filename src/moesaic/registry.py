@@ -159,6 +159,8 @@ class Registry:
             raise ModelError(f"{model} is an architecture without weights; {self._trained(model)}")
         if not isinstance(model, str | os.PathLike):
             raise ModelError(f"a model is the name of weights or a path, not {type(model).__name__}")
+        if model == "":
+            raise ModelError("a model has an empty name; write '.' for the run in the folder that you are in")
         place = Path(model)
         if os.path.isdir(place):  # noqa: PTH112 - unlike Path.is_dir, it never raises, whatever the name holds
             return place / "model.safetensors"

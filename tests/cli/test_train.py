@@ -52,6 +52,14 @@ def test_trains_and_goes_on(moe, data, tmp_path):
         ((*OPTIONS, "--epochs", "1", "--experts", "4", "--gate", "none"), "gate"),
         ((*OPTIONS, "--epochs", "1", "--experts", "4", "--place", "nowhere"), "nowhere"),
         ((*OPTIONS, "--epochs", "1", "--batch", "4"), "batch 4 is larger than the 3 pictures"),
+        ((*OPTIONS, "--epochs", "1", "-o", ""), "out has an empty name"),
+        ((*OPTIONS, "--epochs", "1", "-o", "data/train/0.png"), "cannot write into data/train/0.png"),
+        ((*OPTIONS, "--epochs", "1", "--size", "8x8"), "make batches as small as 8x8 px"),
+        ((*OPTIONS, "--epochs", "1", "--size", "999999x999999"), "has more than"),
+        ((*OPTIONS, "--epochs", "1", "--experts", "4", "--grid", "99"), "a grid of 99 patches does not fit"),
+        ((*OPTIONS, "--epochs", "1", "--experts", "1000000000"), "experts is a whole number from 1 to 4096"),
+        ((*OPTIONS, "--epochs", "1", "--width", "900"), "not enough memory for enet"),
+        ((*OPTIONS, "--epochs", "1", "--rate", "inf"), "rate inf must be a number above 0"),
         ((*OPTIONS, "--epochs", "1", "--device", "abacus"), "device 'abacus' is unknown"),
         ((*OPTIONS, "--epochs", "1", "--data", "nothing"), "nothing: there is no such folder"),
     ],
@@ -98,3 +106,43 @@ def test_progress_on_a_terminal(capsys, monkeypatch):
     with training._News(quiet=False) as news:
         news.progress(_now(score=None))
         assert news._bar.tasks[0].fields["news"] == "epoch 1/20, loss 1.500, 1:01:40 left"
+
+
+def test_what_became_of_the_gate_is_told(moe, data):
+    options = (*OPTIONS, "--experts", "8", "--k", "1", "--grid", "1", "--epochs", "1", "--batch", "3")
+    ran = moe("train", "segment", *options)  # three places for eight experts
+    assert (ran.code, ran.err) == (0, "")
+    assert "finished; stage4.1.conv: " in ran.out
+    assert "of 8 experts dead" in ran.out
+    (again,) = moe("train", "segment", *options, "--json").objects
+    assert again["warnings"][0].endswith("of 8 experts dead")
+
+
+def test_a_warning_stands_in_the_progress(capsys, monkeypatch):
+    monkeypatch.setattr(training, "_PLAIN_EVERY", 0.0)
+    with training._News(quiet=False) as news:
+        news.progress(_now(warning="stage4.1.conv: 2 of 8 experts dead"))
+    assert capsys.readouterr().err.endswith("1:01:40 left, stage4.1.conv: 2 of 8 experts dead\n")
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(moe, data, tmp_path, monkeypatch):
+    def interrupt(self, now):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._News, "progress", interrupt)
+        ran = moe("train", "segment", *OPTIONS, "--epochs", "2")
+        assert (ran.code, ran.out) == (130, "")
+        assert ran.err == "moesaic: interrupted; the same command goes on from the last checkpoint\n"
+        ran = moe("train", "segment", *OPTIONS, "--epochs", "2", "--fresh")
+        assert "the same command without --fresh goes on" in ran.err
+    assert not (tmp_path / "run" / ".lock").exists()
+    assert "finished" in moe("train", "segment", *OPTIONS, "--epochs", "2").out
+
+
+def test_a_rate_far_too_high(moe, data, tmp_path):
+    ran = moe("train", "segment", *OPTIONS, "--epochs", "40", "--rate", "1000000", "--optimiser", "sgd")
+    assert ran.code == 2
+    assert "start anew with a lower rate than 1000000.0" in ran.err
+    assert len(ran.errors) == 1
+    assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -204,3 +204,9 @@ class TestOnAModel:
     def test_a_model_without_routing(self):
         with pytest.raises(ArgumentError, match="no routed layer"), control(nn.Conv2d(1, 1, 1), "uniform"):
             pass
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, "x", 1.5, None])
+def test_seeds_that_cannot_be(model, seed):
+    with pytest.raises(ArgumentError, match="seed is a whole number from 0 to"), control(model, "random", seed=seed):
+        pytest.fail("no such seed")

@@ -77,6 +77,23 @@ def test_they_agree_in_float32_and_without_gradients(bank, how, form):
         assert_same(dispatch(x, bank, routing, how=how), want)
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("pictures", "channels"), [(1, 16), (2, 16), (1, 128), (2, 128)])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_every_form_of_merged_equals_the_reference_in_use(pictures, channels, k, form):
+    """Without gradients a CPU has a way of its own for large kernels."""
+    torch.manual_seed(3)
+    experts = ConvExperts(4, channels, channels, (3, 3), padding=(1, 1, 1, 1)).to(memory_format=form)
+    x = torch.randn(pictures, channels, 13, 10).to(memory_format=form)
+    routing = make_routing(pictures, 4, k, (3, 2))
+    with torch.no_grad():
+        assert_same(merged(x, experts, routing), reference(x, experts, routing))
+    narrow = ConvExperts(4, 4, 6, (3, 5), padding=(0, 2, 1, 0), stride=(2, 1), groups=2, bias=False)
+    x = torch.randn(pictures, 4, 17, 12).to(memory_format=form)
+    with torch.no_grad():
+        assert_same(merged(x, narrow, routing), reference(x, narrow, routing))
+
+
 @pytest.mark.parametrize("how", ["reference", "gather", "merged"])
 def test_extreme_inputs(bank, how):
     routing = make_routing(1, 4, 2, (3, 3))

@@ -104,3 +104,16 @@ class TestErrors:
     def test_other_classes(self):
         with pytest.raises(ShapeError, match=r"logits of \(8, 3, 8, 8\) for these labels, not \(8, 2, 8, 8\)"):
             audit_segmentation(network(), store(), 3)
+
+
+@pytest.mark.parametrize("resamples", [0, 10**6 + 1, 10**30, 2.5, "x"])
+def test_draws_that_cannot_be(resamples):
+    with pytest.raises(ArgumentError, match="resamples"):
+        audit_segmentation(network(), store(4), 3, resamples=resamples)
+
+
+def test_pictures_without_a_label_cannot_be_scored():
+    data = store(4)
+    data = Store(data.pictures, torch.full_like(data.labels, 255))
+    with pytest.raises(ArgumentError, match="data has no labelled pictures"):
+        audit_segmentation(network(), data, 3)

@@ -162,7 +162,7 @@ def test_another_recipe_is_refused_by_name(camvid, tmp_path, straight):
 
 def test_other_data_are_refused(camvid, straight):
     (camvid / "train" / "t0.png").write_bytes((camvid / "train" / "t1.png").read_bytes())
-    with pytest.raises(TrainingError, match="data was"):
+    with pytest.raises(TrainingError, match="data hash was '"):
         train_segment(camvid, straight.out, TINY)
 
 

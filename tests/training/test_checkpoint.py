@@ -77,6 +77,8 @@ def test_differences_are_named(tmp_path):
     check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1}, tmp_path)
     with pytest.raises(TrainingError, match=r"a was 1 and is now 2; c was None and is now 'new'; repeat"):
         check_same({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 2, "c": "new"}, tmp_path)
+    with pytest.raises(TrainingError, match=r"another recipe: data size was 1 and is now 2; repeat"):
+        check_same({"data": {"size": 1, "hash": "a"}}, {"data": {"size": 2, "hash": "a"}}, tmp_path)
 
 
 def test_other_objects_and_folders_are_no_checkpoints(tmp_path):

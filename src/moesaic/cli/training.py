@@ -44,7 +44,7 @@ def segment(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
+        str, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
     ],
     network: Annotated[str, typer.Option(help="enet, erfnet, unet, lraspp, deeplab or pspnet.")] = "enet",
     experts: Annotated[
@@ -131,7 +131,7 @@ def segment(
                 data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress
             )
     except KeyboardInterrupt:
-        if not (output / "checkpoint.pt").is_file():
+        if not (Path(output) / "checkpoint.pt").is_file():
             raise
         say(f"interrupted; the same command{'' if resume else ' without --fresh'} goes on from the last checkpoint")
         return INTERRUPTED

@@ -14,11 +14,13 @@ from moesaic.routing.collect import collect, recording, routed_layers
 from moesaic.routing.controls import control
 from moesaic.routing.resampling import PictureScores, interval, resampled
 from moesaic.routing.usage import Usage
+from moesaic.values import is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STANDARD = ("shuffled", "uniform", "random", "position", "forced")  # forced: each expert alone in turn
+MOST_RESAMPLES = 10**6  # an interval gains nothing beyond, and memory would run out
 FEW = 10  # blocks of pictures; fewer say too little for any verdict
 ROUNDING = 1e-6  # of a score: float32 sums in another order differ by less
 COLLAPSED = 0.5  # routing entropy below it: most choices fall on few experts
@@ -218,12 +220,14 @@ def audit(
         progress: told what is scored next, how many of these are done, and of how many.
 
     Raises:
-        ArgumentError: the model has no routed layer, a control is unknown, `resamples` or `block` is below 1, or
-            `evaluate` never called `seen`.
+        ArgumentError: the model has no routed layer, a control is unknown, `resamples` is not 1 to 1,000,000, `block`
+            is below 1, the seed is none, or `evaluate` never called `seen`.
         ShapeError: `evaluate` scored different numbers of pictures for different models.
     """
-    if min(resamples, block) < 1:
+    if not (is_whole(resamples, 1) and is_whole(block, 1)):
         raise ArgumentError(f"resamples and block must be 1 or more, not {resamples} and {block}")
+    if resamples > MOST_RESAMPLES:
+        raise ArgumentError(f"resamples must be {MOST_RESAMPLES} or fewer, not {resamples}")
     layers = routed_layers(model)
     if not layers:
         raise ArgumentError("model has no routed layer to audit: make one with moesaic.routing.sparsify")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.routing.collect import routed_layers
+from moesaic.values import is_whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,9 +119,11 @@ def control(
             `Usage.position_probabilities` has them.
 
     Raises:
-        ArgumentError: the name is unknown, an expert is not there, the model has no routed layer, or "position" lacks
-            the means of a layer.
+        ArgumentError: the name is unknown, an expert is not there, the model has no routed layer, the seed is not a
+            whole number from 0 to 2**63 - 1, or "position" lacks the means of a layer.
     """
+    if not is_whole(seed, 0, 2**63 - 1):
+        raise ArgumentError(f"seed is a whole number from 0 to {2**63 - 1}, not {seed!r}")
     layers = routed_layers(model)
     if not layers:
         raise ArgumentError("model has no routed layer to control: make one with moesaic.routing.sparsify")

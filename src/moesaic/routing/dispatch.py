@@ -31,6 +31,9 @@ How = Literal["auto", "reference", "gather", "merged"]
 _MIXING = 4
 """Pixels of a patch, for each expert, from which mixing kernels costs less than it saves; see docs/routing.md."""
 
+_LARGE = 2**17
+"""Numbers in a kernel from which a CPU mixes each just before its use; below, all are mixed in one product."""
+
 _LOOPED = 128
 """Input channels of a kernel from which a CPU convolves picture by picture faster than in groups."""
 
@@ -104,6 +107,9 @@ def merged(
     """One convolution for each place, with the mixture of its experts' kernels."""
     padded = experts.pad(x)
     height, width = experts.size(padded)
+    large = experts.weight[0].numel() * experts.outputs >= _LARGE
+    if large and x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        return _merged_one_by_one(padded, experts, routing)
     kernels, constants = experts.mixed(routing.dense())  # (B, P, O, I, h, w), (B, P, O)
     grouped = x.device.type != "cpu" or (kernels.shape[3] < _LOOPED and not channels_last(x))
     parts = []
@@ -111,6 +117,21 @@ def merged(
         window = _window(padded, experts, (top, left), (bottom - top, right - left))
         constant = None if constants is None else constants[:, place]
         parts.append(_convolve_each(window, experts, kernels[:, place], constant, grouped=grouped))
+    return join(parts, routing.grid)
+
+
+def _merged_one_by_one(padded: Tensor, experts: ConvExperts, routing: Routing) -> Tensor:
+    """For large kernels on a CPU: each is mixed from its k experts just before its use, while it is in the cache."""
+    height, width = experts.size(padded)
+    chosen, weights = routing.chosen.tolist(), routing.weights.tolist()
+    parts = []
+    for place, (top, bottom, left, right) in enumerate(boxes(height, width, routing.grid)):
+        window = _window(padded, experts, (top, left), (bottom - top, right - left))
+        pictures = []
+        for picture in range(padded.shape[0]):
+            kernel, constant = experts.blend(chosen[picture][place], weights[picture][place])
+            pictures.append(experts.convolve(window[picture : picture + 1].contiguous(), kernel, constant))
+        parts.append(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
     return join(parts, routing.grid)
 
 

@@ -141,6 +141,20 @@ class ConvExperts(nn.Module):
             return (share @ flat.flatten(1)).unflatten(-1, flat.shape[1:]).movedim(-1, -3), constants
         return (share @ kernels.flatten(1)).unflatten(-1, kernels.shape[1:]), constants
 
+    def blend(self, chosen: Sequence[int], weights: Sequence[float]) -> tuple[Tensor, Tensor | None]:
+        """`mixed` for one place, of the chosen experts alone: (outputs, inputs / groups, rows, columns), (outputs,).
+
+        Reads nothing but their kernels; without gradients, as it writes in place.
+        """
+        kernels = self.kernels
+        kernel = kernels[chosen[0]] * weights[0]
+        constant = None if self.bias is None else self.bias[chosen[0]] * weights[0]
+        for expert, weight in zip(chosen[1:], weights[1:], strict=True):
+            kernel.add_(kernels[expert], alpha=weight)
+            if constant is not None and self.bias is not None:
+                constant.add_(self.bias[expert], alpha=weight)
+        return kernel, constant
+
     def extra_repr(self) -> str:
         """The shape of the bank, in torch's manner."""
         return (

@@ -56,12 +56,12 @@ def audit_segmentation(
         The audit, in points of mIoU (percent).
 
     Raises:
-        ArgumentError: `batch` is below 1, the store has no labels, or as `moesaic.routing.audit.audit`.
+        ArgumentError: `batch` is below 1, no pixel of the store is labelled, or as `moesaic.routing.audit.audit`.
         ShapeError: logits of other classes or of another size than the labels.
     """
     if batch < 1:
         raise ArgumentError(f"batch must be 1 or more, not {batch}")
-    if data.labels is None or len(data) == 0:
+    if data.labels is None or bool((data.labels == IGNORE).all()):
         raise ArgumentError("data has no labelled pictures, so there is nothing to score against")
     return audit(
         model,

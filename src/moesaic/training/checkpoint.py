@@ -119,10 +119,19 @@ def check_same(kept: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) 
     Raises:
         TrainingError: a value differs; the text names each with both values.
     """
-    names = [name for name in sorted({*kept, *asked}) if kept.get(name) != asked.get(name)]
-    if names:
-        told = "; ".join(f"{name} was {kept.get(name)!r} and is now {asked.get(name)!r}" for name in names)
+    if told := _differences(kept, asked):
         raise TrainingError(
-            f"{folder} holds a run of another recipe: {told}; repeat its recipe, name another folder, "
+            f"{folder} holds a run of another recipe: {'; '.join(told)}; repeat its recipe, name another folder, "
             "or pass resume=False (--fresh) to start anew"
         )
+
+
+def _differences(kept: Mapping[str, Any], asked: Mapping[str, Any], within: str = "") -> list[str]:
+    told = []
+    for name in sorted({*kept, *asked}):
+        before, now = kept.get(name), asked.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            told += _differences(before, now, f"{within}{name} ")
+        elif before != now:
+            told.append(f"{within}{name} was {before!r} and is now {now!r}")
+    return told
