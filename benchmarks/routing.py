@@ -49,7 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
                 if record.has("speed", key):
                     continue
                 works = rivals(*SHAPES[shape], batch, layout, gradient=what != "forward")
-                spent = alternate(works, turns=asked.turns, budget=asked.budget)
+                # gather and reference stream through all caches: beside them, turns of the others measure memory alone
+                spent = {}
+                for group in (("dense", "merged", "whole layer"), ("gather", "reference")):
+                    turns = {name: works[name] for name in group}
+                    spent |= alternate(turns, turns=asked.turns, budget=asked.budget)
                 row = {"shape": shape, "batch": batch, "layout": form, "pass": what}
                 row |= {"times": {name: summary(turns) for name, turns in spent.items()}}
                 record.put("speed", key, row)
