@@ -124,12 +124,13 @@ def _merged_one_by_one(padded: Tensor, experts: ConvExperts, routing: Routing) -
     """For large kernels on a CPU: each is mixed from its k experts just before its use, while it is in the cache."""
     height, width = experts.size(padded)
     chosen, weights = routing.chosen.tolist(), routing.weights.tolist()
+    kernel = torch.empty_like(experts.kernels[0])
     parts = []
     for place, (top, bottom, left, right) in enumerate(boxes(height, width, routing.grid)):
         window = _window(padded, experts, (top, left), (bottom - top, right - left))
         pictures = []
         for picture in range(padded.shape[0]):
-            kernel, constant = experts.blend(chosen[picture][place], weights[picture][place])
+            constant = experts.blend(chosen[picture][place], weights[picture][place], kernel)
             pictures.append(experts.convolve(window[picture : picture + 1].contiguous(), kernel, constant))
         parts.append(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
     return join(parts, routing.grid)

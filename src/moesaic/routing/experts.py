@@ -141,19 +141,24 @@ class ConvExperts(nn.Module):
             return (share @ flat.flatten(1)).unflatten(-1, flat.shape[1:]).movedim(-1, -3), constants
         return (share @ kernels.flatten(1)).unflatten(-1, kernels.shape[1:]), constants
 
-    def blend(self, chosen: Sequence[int], weights: Sequence[float]) -> tuple[Tensor, Tensor | None]:
-        """`mixed` for one place, of the chosen experts alone: (outputs, inputs / groups, rows, columns), (outputs,).
+    def blend(
+        self,
+        chosen: Sequence[int],
+        weights: Sequence[float],
+        kernel: Tensor,  # (outputs, inputs / groups, rows, columns), is overwritten
+    ) -> Tensor | None:  # (outputs,)
+        """`mixed` for one place, of the chosen experts alone, reading nothing but theirs; without gradients.
 
-        Reads nothing but their kernels; without gradients, as it writes in place.
+        The kernel is written where the caller says: fresh memory of that size costs more than the sums.
         """
         kernels = self.kernels
-        kernel = kernels[chosen[0]] * weights[0]
+        torch.mul(kernels[chosen[0]], weights[0], out=kernel)
         constant = None if self.bias is None else self.bias[chosen[0]] * weights[0]
         for expert, weight in zip(chosen[1:], weights[1:], strict=True):
             kernel.add_(kernels[expert], alpha=weight)
             if constant is not None and self.bias is not None:
                 constant.add_(self.bias[expert], alpha=weight)
-        return kernel, constant
+        return constant
 
     def extra_repr(self) -> str:
         """The shape of the bank, in torch's manner."""
