@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -70,6 +71,14 @@ def test_stripes(hue, stripes, options):
     assert found.shares == {"red": 0.25, "green": 0.25, "blue": 0.5}
     assert (found.names, found.colours) == (CARD.classes, CARD.colours)
     assert found.routing == {}
+
+
+def test_a_picture_that_would_grow_beyond_the_limit_is_refused(stripes):
+    huge = with_card(Hue(), dataclasses.replace(CARD, size=(16_000, 16_000)))
+    with pytest.raises(LimitError, match="21333x16000 pixels"):
+        segment(stripes, huge)
+    with pytest.raises(LimitError, match="the limit is 5000"):
+        segment(np.zeros((8, 400, 3), np.float32)[:, :100], with_card(Hue(), CARD), pixel_limit=5000)
 
 
 def test_the_network_is_in_use_and_then_as_it_was(hue, stripes):

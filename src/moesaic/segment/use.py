@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from moesaic.errors import ArgumentError, ShapeError
+from moesaic.errors import ArgumentError, LimitError, ShapeError
 from moesaic.image import PIXEL_LIMIT, read_picture
 from moesaic.picture import Picture
 from moesaic.routing.collect import collect, recording
@@ -123,7 +123,7 @@ def segment(
         ShapeError: the picture has another number of channels than the model takes, is smaller than it takes, or is too
             long for its width.
         ArgumentError: `scale` is neither of the two, or the tile is too small.
-        LimitError: the picture has more than `pixel_limit` pixels, or memory ran out.
+        LimitError: the picture has more than `pixel_limit` pixels, as it is or as scaled, or memory ran out.
         BackendError: the device cannot be used here.
     """
     if scale not in ("trained", "full"):
@@ -138,7 +138,7 @@ def segment(
     card = card_of(network)
     x = _as_input(seen, int(getattr(network, "channels", 3)))
     if scale == "trained" and card is not None and card.size is not None:
-        x = _scaled(x, min(card.size))
+        x = _scaled(x, min(card.size), pixel_limit)
     elif tile is None:
         tile = max(card.size) if card is not None and card.size is not None else _TILE
     tiles = classes = 0
@@ -196,7 +196,7 @@ def _as_input(picture: Picture, channels: int) -> Tensor:  # (1, C, H, W)
     return pixels
 
 
-def _scaled(x: Tensor, short: int) -> Tensor:
+def _scaled(x: Tensor, short: int, pixel_limit: int) -> Tensor:
     """The picture with another short side; smoothed before it is made smaller."""
     height, width = x.shape[-2:]
     if max(height, width) > LONGEST * min(height, width):
@@ -205,6 +205,11 @@ def _scaled(x: Tensor, short: int) -> Tensor:
         )
     factor = short / min(height, width)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    if size[0] * size[1] > pixel_limit:
+        raise LimitError(
+            f"at the size of the model's training this picture has {size[1]}x{size[0]} pixels, the limit is"
+            f" {pixel_limit}: pass scale='full' or a larger pixel_limit"
+        )
     return x if size == (height, width) else F.interpolate(x, size, mode="bilinear", antialias=factor < 1)
 
 
