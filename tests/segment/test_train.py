@@ -223,8 +223,8 @@ def test_upcycling_begins_with_the_dense_network(camvid, tmp_path):
 
 
 def test_it_learns(camvid, tmp_path):
-    run = train_segment(camvid, tmp_path / "run", replace(TINY, width=1.0, epochs=25, rate=5e-3, validate_every=25))
-    assert run.score > 0.4  # 0.1 where all pixels are given one class
+    run = train_segment(camvid, tmp_path / "run", replace(TINY, width=1.0, epochs=60, rate=5e-3, validate_every=60))
+    assert run.score > 0.6  # 0.1 where all pixels are given one class
 
 
 def test_scores_do_not_depend_on_the_batch(camvid):
