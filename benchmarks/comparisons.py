@@ -45,12 +45,12 @@ def train_and_score(task: Task, folder: Path) -> tuple[str, Row]:
     channels_last(model.eval())
     frames, whole = data.read(task.split, task.recipe.size), data.read(task.split)
     usage = {name: Usage(len(data.classes)) for name in routed_layers(model)}
-    matrices = {"none": _matrices(model, frames, whole, usage)}
+    matrices = {"none": scored(model, frames, whole, usage)}
     if usage and task.recipe.gate not in FIXED:
         positions = {name: of_layer.position_probabilities for name, of_layer in usage.items()}
         for name in task.controls:
             with control(model, name, seed=task.recipe.seed, positions=positions):
-                matrices[name] = _matrices(model, frames, whole, {})
+                matrices[name] = scored(model, frames, whole, {})
     torch.save(matrices, task.folder / f"{task.split}.pt")
     total = matrices["none"].sum(0)
     row = {
@@ -68,7 +68,7 @@ def train_and_score(task: Task, folder: Path) -> tuple[str, Row]:
 
 
 @torch.inference_mode()
-def _matrices(model: torch.nn.Module, frames: Store, whole: Store, usage: dict[str, Usage]) -> torch.Tensor:
+def scored(model: torch.nn.Module, frames: Store, whole: Store, usage: dict[str, Usage]) -> torch.Tensor:
     """The confusion matrix of each picture, (N, classes, classes), at the labels' full size."""
     assert whole.labels is not None
     size, classes = whole.labels.shape[1:], model.classes
@@ -102,11 +102,11 @@ def summaries(tasks: list[Task], rows: dict[str, Row]) -> dict[str, dict[str, Ro
     arms: dict[str, list[Task]] = {}
     for task in tasks:
         arms.setdefault(task.arm, []).append(task)
-    scored = {name: [_load(task) for task in group] for name, group in arms.items()}
-    plain = {name: [one["none"] for one in group] for name, group in scored.items()}
+    loaded = {name: [_load(task) for task in group] for name, group in arms.items()}
+    plain = {name: [one["none"] for one in group] for name, group in loaded.items()}
     in_use = {
         f"{name}/{other}": _pair(plain[name], [one[other] for one in group])
-        for name, group in scored.items()
+        for name, group in loaded.items()
         for other in group[0]
         if other != "none"
     }

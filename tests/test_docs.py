@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- runnable -->"  # before a block; pages in WHOLE need none
@@ -39,6 +41,7 @@ def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
     monkeypatch.chdir(tmp_path)
+    Image.fromarray(data.astronaut()[:120, :160]).save("street.jpg")  # the picture that the pages speak of
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "page"}
     for line, source in found:
