@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from moesaic.mixture.backends.layout import TILE
+from moesaic.mixture.backends.lending import borrowed
 from moesaic.mixture.backends.threads import run
 
 FINE, COARSE = 2, 8  # px; bars are found for blocks of these sides, since a bound over a whole tile would be loose
@@ -63,9 +64,9 @@ def cover(
     """List the kernels of every tile of a width x height picture; at least one kernel is needed."""
     edges = np.linspace(0, len(centres), threads + 1).astype(np.int64)
     parts = [(a, b) for a, b in pairwise(edges) if b > a]
-    found = run([partial(_blocks, a, b, centres, geometry, width, height) for a, b in parts], threads)
-    fine, coarse, best, score = found[0]
-    for more_fine, more_coarse, more_best, more_score in found[1:]:
+    raised = run([partial(_blocks, a, b, centres, geometry, width, height) for a, b in parts], threads)
+    fine, coarse, best, score = raised[0]
+    for more_fine, more_coarse, more_best, more_score in raised[1:]:
         np.maximum(fine, more_fine, out=fine)
         np.maximum(coarse, more_coarse, out=coarse)
         best = np.where(more_score > score, more_best, best)
@@ -73,12 +74,9 @@ def cover(
     bars = _bars(centres, geometry, width, height, fine, coarse, best, score)
     groups, lowest = _group_bars(width, height, bars)
     rest = (centres, geometry, width, height, bars, groups, lowest, margin)
-    kernels, rows, tiles = (
-        np.concatenate(column)
-        for column in zip(*run([partial(_pairs, a, b, *rest) for a, b in parts], threads), strict=True)
-    )
-    kernel_start = np.concatenate([[0], np.cumsum(np.bincount(kernels, minlength=len(centres)))])
-    return Cover(width, height, bars, kernels, rows, kernel_start, *_by_tile(tiles, kernels, rows, len(bars)))
+    found = run([partial(_pairs, a, b, *rest) for a, b in parts], threads)
+    pairs = found[0] if len(found) == 1 else np.concatenate(found)
+    return Cover(width, height, bars, *_sorted(pairs, len(centres), len(bars)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
@@ -104,6 +102,9 @@ def _blocks(begin, end, centres, geometry, width, height):
     coarse = np.full((-(-height // COARSE), -(-width // COARSE)), NOTHING, np.float32)
     best = np.full((rows, columns), -1, np.int64)
     score = np.full((rows, columns), NOTHING, np.float32)
+    own = (fine, coarse, best, score)
+    centres, geometry = borrowed(centres), borrowed(geometry)
+    fine, coarse, best, score = borrowed(fine), borrowed(coarse), borrowed(best), borrowed(score)
     for j in range(begin, end):
         f0, f1, f2, prior = geometry[j, 0], geometry[j, 1], geometry[j, 2], geometry[j, 3]
         cx, cy = centres[j, 0], centres[j, 1]
@@ -120,7 +121,7 @@ def _blocks(begin, end, centres, geometry, width, height):
         low = _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1)
         if best[ty, tx] < 0 or low > score[ty, tx]:
             best[ty, tx], score[ty, tx] = j, low
-    return fine, coarse, best, score
+    return own
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "nnan"})
@@ -137,7 +138,7 @@ def _raise(blocks, side, f0, f1, f2, prior, cx, cy, across, down):
         top = prior - np.float32(0.5) * v * v
         start = np.float32(f0 * ((x_first + 0.5) * side - cx) + f1 * dy)
         step = f0 * np.float32(side)
-        row = blocks[by, x_first:x_last]
+        row = borrowed(blocks[by, x_first:x_last])
         for k in range(x_last - x_first):
             u = abs(start + step * np.float32(k)) + margin_u
             row[k] = max(row[k], top - np.float32(0.5) * u * u)
@@ -147,8 +148,10 @@ def _raise(blocks, side, f0, f1, f2, prior, cx, cy, across, down):
 def _bars(centres, geometry, width, height, fine, coarse, best, score):
     """The bar of each tile: the lowest of its blocks' bars, or what one handed-on kernel gives the whole tile."""
     rows, columns = best.shape
-    _spread(centres, geometry, width, height, best, score)
-    bars = np.empty(rows * columns, np.float32)
+    fine, coarse, best, score = borrowed(fine), borrowed(coarse), borrowed(best), borrowed(score)
+    _spread(borrowed(centres), borrowed(geometry), width, height, best, score)
+    own = np.empty(rows * columns, np.float32)
+    bars = borrowed(own)
     for ty in range(rows):
         for tx in range(columns):
             bar = np.float32(3.0e38)
@@ -158,7 +161,7 @@ def _bars(centres, geometry, width, height, fine, coarse, best, score):
             bar = max(bar, score[ty, tx])
             # rounding must not lift the bar above the logit that it bounds
             bars[ty * columns + tx] = bar - np.float32(1e-5) * abs(bar) - np.float32(1e-4)
-    return bars
+    return own
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
@@ -215,10 +218,10 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
     """Pairs of kernel and tile, kernel by kernel, with the rows that each kernel reaches."""
     columns, rows = -(-width // TILE), -(-height // TILE)
     down, across = groups.shape
+    centres, geometry, bars, groups = borrowed(centres), borrowed(geometry), borrowed(bars), borrowed(groups)
     room = max(16 * (end - begin), 1024)
-    kernels = np.empty(room, np.int32)
-    tiles = np.empty(room, np.int32)
-    spans = np.empty((room, 2), np.uint8)
+    own = np.empty((room, 4), np.int32)  # kernel, tile, first row, one past the last row
+    pairs = borrowed(own)
     count = 0
     for j in range(begin, end):
         f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
@@ -234,6 +237,11 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
             root = math.sqrt(reach)
             gx0, gx1 = _span(cx, root * wide, TILE * GROUP, across)
             gy0, gy1 = _span(cy, root * tall, TILE * GROUP, down)
+            most = count + (gx1 - gx0) * (gy1 - gy0) * GROUP * GROUP
+            if most > room:
+                room = max(2 * room, most)
+                own = _grown(own, count, room)
+                pairs = borrowed(own)
             for gy in range(gy0, gy1):
                 for gx in range(gx0, gx1):
                     reach_g = 2.0 * (prior - groups[gy, gx] + margin)
@@ -258,25 +266,18 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
                             last = min(math.floor(high - top + 1e-3), min(TILE, height - ty * TILE) - 1.0)
                             if first > last:
                                 continue
-                            if count == room:
-                                room *= 2
-                                kernels = _grown(kernels, room)
-                                tiles = _grown(tiles, room)
-                                more = np.empty((room, 2), np.uint8)
-                                more[:count] = spans
-                                spans = more
-                            kernels[count] = j
-                            tiles[count] = ty * columns + tx
-                            spans[count, 0] = int(first)
-                            spans[count, 1] = int(last) + 1
+                            pairs[count, 0] = j
+                            pairs[count, 1] = ty * columns + tx
+                            pairs[count, 2] = int(first)
+                            pairs[count, 3] = int(last) + 1
                             count += 1
-    return kernels[:count], spans[:count], tiles[:count]
+    return own[:count]
 
 
 @njit(nogil=True, cache=True)
-def _grown(values, room):
-    more = np.empty(room, values.dtype)
-    more[: len(values)] = values
+def _grown(values, count, room):
+    more = np.empty((room, values.shape[1]), values.dtype)
+    more[:count] = values[:count]
     return more
 
 
@@ -310,23 +311,44 @@ def _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse):
 
 
 @njit(nogil=True, cache=True)
-def _by_tile(tiles, kernels, rows, count):
-    """A counting sort that keeps the order of kernels within each tile."""
-    start = np.zeros(count + 1, np.int64)
-    for t in tiles:
-        start[t + 1] += 1
-    for t in range(count):
-        start[t + 1] += start[t]
-    place = start[:-1].copy()
-    order = np.empty(len(tiles), np.int32)
-    tile_kernel = np.empty(len(tiles), np.int32)
-    tile_rows = np.empty((len(tiles), 2), np.uint8)
-    for p in range(len(tiles)):
-        t = tiles[p]
+def _sorted(found, kernels, tiles):
+    """Pairs apart, where each kernel's begin, and by a counting sort that keeps their order, the pairs tile by tile."""
+    pairs = borrowed(found)
+    pair_kernel, pair_rows = np.empty(len(pairs), np.int32), np.empty((len(pairs), 2), np.uint8)
+    kernel_start, tile_start = np.zeros(kernels + 1, np.int64), np.zeros(tiles + 1, np.int64)
+    tile_pairs, tile_kernel = np.empty(len(pairs), np.int32), np.empty(len(pairs), np.int32)
+    tile_rows = np.empty((len(pairs), 2), np.uint8)
+    place = np.empty(tiles, np.int64)
+    _sort(
+        pairs,
+        borrowed(pair_kernel),
+        borrowed(pair_rows),
+        borrowed(kernel_start),
+        borrowed(tile_pairs),
+        borrowed(tile_start),
+        borrowed(tile_kernel),
+        borrowed(tile_rows),
+        borrowed(place),
+    )
+    place[:] = 0  # what is lent lives until here
+    return pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start, tile_kernel, tile_rows
+
+
+@njit(nogil=True, cache=True)
+def _sort(pairs, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start, tile_kernel, tile_rows, place):
+    for p in range(len(pairs)):
+        kernel_start[pairs[p, 0] + 1] += 1
+        tile_start[pairs[p, 1] + 1] += 1
+    for j in range(len(kernel_start) - 1):
+        kernel_start[j + 1] += kernel_start[j]
+    for t in range(len(place)):
+        place[t] = tile_start[t]
+        tile_start[t + 1] += tile_start[t]
+    for p in range(len(pairs)):
+        j, t, first, last = pairs[p, 0], pairs[p, 1], pairs[p, 2], pairs[p, 3]
         q = place[t]
-        order[q] = p
-        tile_kernel[q] = kernels[p]
-        tile_rows[q, 0] = rows[p, 0]
-        tile_rows[q, 1] = rows[p, 1]
         place[t] = q + 1
-    return order, start, tile_kernel, tile_rows
+        pair_kernel[p] = tile_kernel[q] = j
+        pair_rows[p, 0] = tile_rows[q, 0] = first
+        pair_rows[p, 1] = tile_rows[q, 1] = last
+        tile_pairs[q] = p
