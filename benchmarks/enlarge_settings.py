@@ -17,7 +17,7 @@ from moesaic.mixture.enlarge import SAMPLINGS, EnlargeConfig, filled, fit_sample
 from moesaic.mixture.sampling import resize
 
 SHIPPED = EnlargeConfig()
-LONG = replace(SHIPPED, fits=1, steps=240, pixels_per_expert=(3.0,), sharpest=100.0)
+LONG = replace(SHIPPED, fits=1, opening=0, steps=300, pixels_per_expert=(3.0,), sharpest=100.0)
 CHANGES = {
     "as shipped": SHIPPED,
     "one mixture": replace(SHIPPED, fits=1, pixels_per_expert=(5.0,)),
@@ -26,6 +26,9 @@ CHANGES = {
     "all of one size, 5 pixels an expert": replace(SHIPPED, pixels_per_expert=(5.0,)),
     "twice as many experts": replace(SHIPPED, pixels_per_expert=tuple(p / 2 for p in SHIPPED.pixels_per_expert)),
     "half as many experts": replace(SHIPPED, pixels_per_expert=tuple(p * 2 for p in SHIPPED.pixels_per_expert)),
+    "no opening": replace(SHIPPED, opening=0),
+    "no opening, 20 steps more": replace(SHIPPED, opening=0, steps=SHIPPED.steps + 20),
+    "opening twice as long": replace(SHIPPED, opening=2 * SHIPPED.opening),
     "half the steps": replace(SHIPPED, steps=SHIPPED.steps // 2),
     "twice the steps": replace(SHIPPED, steps=SHIPPED.steps * 2),
     "four times the steps": replace(SHIPPED, steps=SHIPPED.steps * 4),

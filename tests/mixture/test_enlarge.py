@@ -16,7 +16,7 @@ from moesaic.metrics import psnr
 from moesaic.mixture.enlarge import SAMPLINGS, EnlargeConfig, enlarge, fit_sampled
 from moesaic.mixture.sampling import resize
 
-QUICK = EnlargeConfig(fits=2, steps=20)
+QUICK = EnlargeConfig(fits=2, opening=5, steps=20)
 
 
 def made_smaller(picture, factor, kernel="bicubic"):  # (H, W, C) float in [0, 1]
@@ -208,6 +208,11 @@ class TestFits:
         seen = resize("bicubic", (60, 40), (30, 20))(fine) if sampling == "bicubic" else mixtures[0].render().numpy()
         assert psnr(np.clip(seen, 0, 1), small) > 30.0
 
+    def test_an_opening_is_a_better_start(self, photo):
+        small = made_smaller(photo, 2)
+        without, with_it = (psnr(enlarge(small, config=EnlargeConfig(opening=n)).pixels, photo) for n in (0, 30))
+        assert with_it > without
+
     def test_no_kernel_is_sharper_than_allowed(self, photo):
         small = np.ascontiguousarray(photo[:20, :30].transpose(2, 0, 1))
         for mixture in fit_sampled(small, config=EnlargeConfig(fits=1, sharpest=0.8)):
@@ -223,20 +228,22 @@ class TestFits:
     def test_progress_counts_all_fits(self, photo):
         news = []
         enlarge(photo[:8, :10], config=QUICK, progress=news.append)
-        assert [now.step for now in news] == list(range(1, 41))
-        assert {now.steps for now in news} == {40}
+        assert [now.step for now in news] == list(range(1, 51))
+        assert {now.steps for now in news} == {50}
         assert news[-1].seconds_left == 0
         assert all(a.seconds <= b.seconds for a, b in pairwise(news))
 
-    def test_progress_can_stop_it(self, photo):
+    @pytest.mark.parametrize("sampling", ["point", "bicubic"])
+    @pytest.mark.parametrize("last", [3, 9, 30])  # in the opening, after it, in the second fit
+    def test_progress_can_stop_it(self, photo, sampling, last):
         news = []
 
-        def until_five(now):
+        def until_then(now):
             news.append(now)
-            return now.step == 5
+            return now.step == last
 
-        assert enlarge(photo[:8, :10], config=QUICK, progress=until_five).width == 20
-        assert len(news) == 5
+        assert enlarge(photo[:8, :10], sampling=sampling, config=QUICK, progress=until_then).width == 20
+        assert len(news) == last
 
     @pytest.mark.parametrize(
         "wrong",
@@ -247,6 +254,7 @@ class TestFits:
             {"threads": 0},
             {"config": EnlargeConfig(fits=0)},
             {"config": EnlargeConfig(steps=0)},
+            {"config": EnlargeConfig(opening=-1)},
             {"config": EnlargeConfig(filling=-1)},
             {"config": EnlargeConfig(pixels_per_expert=())},
             {"config": EnlargeConfig(pixels_per_expert=(0.0,))},

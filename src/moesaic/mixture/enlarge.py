@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours
+from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.threads import default_threads
 from moesaic.mixture.fit import Callback, FitConfig, Progress, _Fit
 from moesaic.mixture.model import Mixture
-from moesaic.mixture.observed import Observed, Pixels, Sampled
+from moesaic.mixture.observed import Pixels, Sampled
 from moesaic.mixture.render import PIXEL_LIMIT, render
 from moesaic.mixture.sampling import KERNELS, resize
 from moesaic.picture import Picture
@@ -51,7 +52,8 @@ class EnlargeConfig:
         10.0,
         12.0,
     )  # of the small picture, taken in turn by the fits
-    steps: int = 60  # of each fit; longer ones explain pixels by detail that is not there
+    opening: int = 30  # steps of each fit to the small pixels as points: cheap, and a good place to start from
+    steps: int = 80  # of each fit through the sampling, after that
     sharpest: float = 3.0  # 1/px of the small picture: no edge is steeper, since no pixel could tell
     variation: float = 0.0  # weight of the total variation against the squared error of the pixels
     rounds: int = 8  # of moves in each fit
@@ -123,16 +125,15 @@ def fit_sampled(
     """The mixtures behind `enlarge`, on the small picture's canvas: `mixture.render(scale=3)` draws one at any size."""
     c = config or EnlargeConfig()
     _check(sampling, seed, threads, c)
-    told = _Together(c.fits, c.steps, progress)
+    told = _Together(c.fits * (c.opening + c.steps), progress)
     mixtures: list[Mixture] = []
     for index in range(c.fits):
         if told.stopped and mixtures:
             break
-        told.done = index
+        told.done = index * (c.opening + c.steps)
         per_expert = c.pixels_per_expert[index % len(c.pixels_per_expert)]
         experts = max(1, round(small.shape[1] * small.shape[2] / per_expert))
-        callback = None if progress is None else told
-        mixtures.append(_fit_one(small, sampling, experts, seed + index, threads or default_threads(), callback, c))
+        mixtures.append(_fit_one(small, sampling, experts, seed + index, threads or default_threads(), told, c))
     return mixtures
 
 
@@ -142,23 +143,37 @@ def _fit_one(
     experts: int,
     seed: int,
     threads: int,
-    progress: Callback | None,
+    told: _Together,
     c: EnlargeConfig,
 ) -> Mixture:
     _, height, width = small.shape
-    finer = 1 if sampling == "point" else FINER
-    guide = small
-    observed: Observed = Pixels(small)
-    if sampling != "point":
-        fine = (finer * width, finer * height)
-        guide = resize(FILLING, (width, height), fine)(small)  # where kernels start, and with which colours
-        observed = Sampled.through(resize(sampling, fine, (width, height)), small, c.variation)
-    rhythm = FitConfig(sharpest=c.sharpest / finer, rounds=c.rounds, apart=c.apart)
-    one = _Fit(guide, 0, seed, threads, progress, rhythm, observed)
-    one.fit(experts, steps=c.steps, seconds=None)
-    centres = one.packed.centres / finer
-    geometry = one.packed.geometry * np.array([finer, finer, finer, 1], np.float32)
-    return colours.unpack(replace(one.packed, centres=centres, geometry=geometry), width, height)
+    progress = None if told.progress is None else told
+    rhythm = FitConfig(sharpest=c.sharpest, rounds=c.rounds, apart=c.apart)
+    if sampling == "point":
+        whole = _Fit(small, 0, seed, threads, progress, rhythm, Pixels(small))
+        whole.fit(experts, steps=c.opening + c.steps, seconds=None)
+        return whole.mixture()
+    fine = (FINER * width, FINER * height)
+    guide = resize(FILLING, (width, height), fine)(small)  # where kernels start, and with which colours
+    observed = Sampled.through(resize(sampling, fine, (width, height)), small, c.variation)
+    sharpest = c.sharpest / FINER
+    one = _Fit(guide, 0, seed, threads, progress, replace(rhythm, sharpest=sharpest), observed)
+    if c.opening:
+        first = _Fit(small, 0, seed, threads, progress, replace(rhythm, solve=0), Pixels(small))
+        first.fit(experts, steps=c.opening, seconds=None)
+        one.packed, one.stopped = _stretched(first.packed, FINER), first.stopped
+        told.done += c.opening
+        one.descend(experts, steps=c.steps, seconds=None)
+    else:
+        one.fit(experts, steps=c.steps, seconds=None)
+    return colours.unpack(_stretched(one.packed, 1 / FINER), width, height)
+
+
+def _stretched(packed: cpu.Packed, factor: float) -> cpu.Packed:
+    """The same kernels on a canvas whose sides are `factor` times as long; experts of order 0."""
+    geometry = packed.geometry.copy()
+    geometry[:, :3] /= factor
+    return replace(packed, centres=packed.centres * factor, geometry=geometry)
 
 
 def mean_picture(mixtures: list[Mixture], size: tuple[int, int]) -> Floats:  # (C, H, W)
@@ -220,18 +235,17 @@ def output_size(
 class _Together:
     """A progress callback of one fit that tells of all fits."""
 
-    fits: int
-    steps: int  # of each
+    steps: int  # of all
     progress: Callback | None
-    done: int = 0  # fits before this one
+    done: int = 0  # steps of the fits before
     stopped: bool = False
     began: float = field(default_factory=time.perf_counter)
 
     def __call__(self, now: Progress) -> bool:
-        step, steps = self.done * self.steps + now.step, self.fits * self.steps
+        step = self.done + now.step
         seconds = time.perf_counter() - self.began
-        left = seconds * (steps - step) / step
-        told = replace(now, step=step, steps=steps, seconds=seconds, seconds_left=left)
+        left = seconds * (self.steps - step) / step
+        told = replace(now, step=step, steps=self.steps, seconds=seconds, seconds_left=left)
         self.stopped = self.progress is not None and bool(self.progress(told))
         return self.stopped
 
@@ -243,7 +257,7 @@ def _check(sampling: str, seed: int, threads: int | None, c: EnlargeConfig) -> N
         raise ArgumentError(f"seed ({seed!r}) must be a whole number of at least 0")
     if threads is not None and not is_whole(threads, 1):
         raise ArgumentError(f"threads ({threads!r}) must be a whole number of at least 1")
-    for name, least in {"fits": 1, "steps": 1, "rounds": 1, "apart": 1, "filling": 0}.items():
+    for name, least in {"fits": 1, "opening": 0, "steps": 1, "rounds": 1, "apart": 1, "filling": 0}.items():
         if not is_whole(getattr(c, name), least):
             raise ArgumentError(f"{name} ({getattr(c, name)!r}) must be a whole number of at least {least}")
     if not c.pixels_per_expert or not all(is_number(p) and 0.25 <= p < math.inf for p in c.pixels_per_expert):
