@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks.record import RESULTS, ROOT, Record, Row
+from benchmarks.record import RESULTS, Record, Row
 from benchmarks.super_resolution import SCALES, SETS, Eight, eight_bits, made_small, pictures, read, resized, score
 from moesaic.image import read_picture
 from moesaic.mixture.enlarge import EnlargeConfig, enlarge, filled, fit_sampled, mean_picture
 
 CLASSIC = ("nearest", "bicubic", "lanczos")
 SHOWN = (  # of Kodak, which may be shown: picture, scale, left, top
-    ("kodim19", 3, 396, 330),
-    ("kodim08", 3, 330, 170),
-    ("kodim23", 4, 440, 110),
-    ("kodim05", 2, 330, 130),
+    ("kodim19", 3, 270, 125),
+    ("kodim08", 2, 560, 295),
+    ("kodim23", 4, 420, 165),
+    ("kodim05", 3, 150, 250),
 )
 SIDE, LARGER = 72, 3  # px of a crop, and how many times larger it is shown
+AROUND = 84  # px on each side of a crop that are enlarged with it
 Floats = NDArray[np.float32]
 
 
@@ -107,24 +108,25 @@ def timed(work: Callable[[], Eight]) -> tuple[Eight, float]:
 
 
 def draw(folder: Path, threads: int) -> None:
-    """Strips of crops: what each method makes of an edge, and the truth."""
+    """Strips of crops: what each method makes of an edge with its surroundings, and the truth."""
     columns = {"nearest": "nearest", "bicubic": "bicubic", "lanczos": "Lanczos"}
     columns |= {"mixtures alone": "mixtures alone", "moesaic": "moesaic"}
     folder.mkdir(parents=True, exist_ok=True)
     by_name = {path.stem: path for path in pictures("Kodak")}
     for name, scale, left, top in SHOWN:
-        large, small = made_small(read(by_name[name]), scale)
+        x, y = max(left - AROUND, 0), max(top - AROUND, 0)
+        large, small = made_small(read(by_name[name])[y : top + SIDE + AROUND, x : left + SIDE + AROUND], scale)
         made = everything(small, scale, threads)
         found = {title: made[method][0] for method, title in columns.items()}
         strip = Image.new("RGB", ((len(found) + 1) * (SIDE * LARGER + 4) - 4, SIDE * LARGER + 16), "white")
         pen = ImageDraw.Draw(strip)
         for column, (title, picture) in enumerate([*found.items(), ("truth", large)]):
-            crop = Image.fromarray(picture[top : top + SIDE, left : left + SIDE])
+            crop = Image.fromarray(picture[top - y :, left - x :][:SIDE, :SIDE])
             shown = crop.resize((SIDE * LARGER, SIDE * LARGER), Image.Resampling.NEAREST)
             strip.paste(shown, (column * (SIDE * LARGER + 4), 16))
             pen.text((column * (SIDE * LARGER + 4) + 2, 2), f"{title}, x{scale}" if column == 0 else title, "black")
         strip.save(folder / f"enlarge_{name}_x{scale}.png", optimize=True)
-        print(f"{name} x{scale}: {(folder / f'enlarge_{name}_x{scale}.png').relative_to(ROOT)}", flush=True)
+        print(f"drawn: enlarge_{name}_x{scale}.png", flush=True)
 
 
 if __name__ == "__main__":
