@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     asked = options.parse_args(arguments)
     crops = list(training_crops())[: asked.crops]
     settings = {"crops": len(crops), "side": len(crops[0]), "threads": asked.threads, "seed": 0}
-    record = Record("enlarge_settings", settings=settings, folder=asked.results, resume=asked.resume)
     warm_up(asked.threads)
     if "settings" in asked.parts:
+        record = Record("enlarge_settings", settings=settings, folder=asked.results, resume=asked.resume)
         for scale in SCALES:
             for name in (*CLASSIC, "lanczos, back-projected"):
                 _put(record, "settings", name, scale, [_classic(crop, scale, name) for crop in crops])
@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
                 rows = [_ours(crop, scale, config, "bicubic", "bicubic", asked.threads) for crop in crops]
                 _put(record, "settings", name, scale, rows)
     if "samplings" in asked.parts:
+        kept = {"folder": asked.results, "resume": asked.resume, "module": "benchmarks.enlarge_settings"}
+        record = Record("enlarge_samplings", settings=settings, **kept)
         for made, sampling in ((made, sampling) for made in RESIZES for sampling in (*SAMPLINGS, "by lanczos")):
             if record.has("samplings", f"{made} as {sampling}/x2"):
                 continue

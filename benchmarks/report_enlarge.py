@@ -11,7 +11,7 @@ from benchmarks.super_resolution import RESIZES, SCALES, SETS
 from benchmarks.tables import figure, origin, table
 from moesaic.mixture.enlarge import SAMPLINGS
 
-NAMES = ("enlarge", "enlarge_settings")
+NAMES = ("enlarge", "enlarge_settings", "enlarge_samplings")
 METHODS = {
     "nearest": "nearest",
     "bicubic": "bicubic",
@@ -33,7 +33,7 @@ def blocks(records: Records) -> dict[str, str]:
         "enlarging sets": _sets(records.get("enlarge")),
         "enlarging seconds": _seconds(records.get("enlarge")),
         "enlarging settings": _settings(records.get("enlarge_settings")),
-        "enlarging samplings": _samplings(records.get("enlarge_settings")),
+        "enlarging samplings": _samplings(records.get("enlarge_samplings")),
     }
 
 
@@ -123,7 +123,7 @@ def _settings(record: Row | None) -> str:
 
 def _samplings(record: Row | None) -> str:
     found = {row["what"]: row for row in rows(record, "samplings")}
-    parts = [origin(record, "enlarge_settings", "samplings")]
+    parts = [origin(record, "enlarge_samplings", "samplings")]
     if found:
         kinds = (*SAMPLINGS, "by lanczos")
         head = ["made small by", *(f"`{kind}`" if kind in SAMPLINGS else "Lanczos" for kind in kinds)]
