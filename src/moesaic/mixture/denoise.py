@@ -95,8 +95,8 @@ def denoise(
         PictureError: the picture cannot be read.
         LimitError: the picture has too many pixels.
 
-    Source: fusion of shifted mixtures after R-SMoE (arXiv 2510.05814); pruning by noise, weights and finish are our own,
-    see docs/denoising.md.
+    Source: fusion of several mixtures after R-SMoE (arXiv 2510.05814); pruning by the noise is our own, and the finish
+    is that of `moesaic.mixture.leftover`. See docs/denoising.md.
     """
     from moesaic.image import PIXEL_LIMIT, read_picture
     from moesaic.picture import Picture
@@ -121,8 +121,13 @@ def denoise(
     )
     whole = np.concatenate([clean, pixels[-1:]]) if read.has_alpha else clean
     if mixtures:
-        carried = {"depth": read.depth, "icc": read.icc, "exif": read.exif, "xmp": read.xmp}
-        read = Picture.from_premultiplied(np.ascontiguousarray(whole.transpose(1, 2, 0)), **carried)
+        read = Picture.from_premultiplied(
+            np.ascontiguousarray(whole.transpose(1, 2, 0)),
+            depth=read.depth,
+            icc=read.icc,
+            exif=read.exif,
+            xmp=read.xmp,
+        )
     return Denoised(picture=read, sigma=level, estimated=estimated, mixtures=mixtures)
 
 
@@ -161,7 +166,7 @@ def denoise_pixels(
         raise ArgumentError(f"experts ({experts}) must lie between 1 and {height * width}, the number of pixels")
     run = _Models(noisy, sigma, experts, seconds, seed, models, progress, config or NoisyConfig())
     fits = run.finished(threads or default_threads())
-    clean = np.mean([fit.render() for fit in fits], axis=0, dtype=np.float64).astype(np.float32)
+    clean = np.stack([fit.render() for fit in fits]).mean(axis=0, dtype=np.float64).astype(np.float32)
     if finish == "full":
         level = sigma / 255.0
         clean = weigh_cosines(give_back(clean, noisy, level), noisy, level)
@@ -304,11 +309,14 @@ def _check(
             raise ArgumentError(f"{name} ({whole!r}) must be a whole number")
         if whole < least:
             raise ArgumentError(f"{name} ({whole}) must be at least {least}")
-    if sigma is not None and not (isinstance(sigma, int | float | np.number) and 0.0 <= sigma <= MOST_SIGMA):
-        raise ArgumentError(f"sigma ({sigma!r}) must lie between 0 and {MOST_SIGMA:g}, on the scale of 8 bits")
-    if seconds is not None and not (
-        isinstance(seconds, int | float | np.number) and math.isfinite(seconds) and seconds > 0.0
-    ):
-        raise ArgumentError(f"seconds ({seconds!r}) must be a positive number")
+    numbers = {"sigma": (sigma, 0.0, MOST_SIGMA), "seconds": (seconds, 1e-3, math.inf)}
+    for name, (number, low, high) in numbers.items():
+        if number is not None and not _lies(number, low, high):
+            raise ArgumentError(f"{name} ({number!r}) must be a number from {low:g} to {high:g}")
     if finish not in _FINISHES:
         raise ArgumentError(f"finish ({finish!r}) is one of {', '.join(_FINISHES)}")
+
+
+def _lies(number: object, least: float, most: float) -> bool:
+    """Whether this is a number in that range; NaN is not, nor is infinity."""
+    return isinstance(number, int | float | np.number) and least <= float(number) <= most and math.isfinite(number)

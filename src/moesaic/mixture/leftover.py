@@ -89,7 +89,7 @@ def _cosines(side: int) -> Floats:  # (side, side), rows are orthonormal waves
     k = np.arange(side)
     waves = np.sqrt(2.0 / side) * np.cos(np.pi * (2 * k + 1) * k[:, None] / (2 * side))
     waves[0] /= np.sqrt(2.0)
-    return waves.astype(np.float32)
+    return np.asarray(waves, np.float32)
 
 
 def _box(values: Floats) -> Floats:  # (H, W)

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 class NoisyConfig:
     """When a kernel counts as noise, and the rhythm of a fit; docs/denoising.md says what each is worth."""
 
-    worth: float = 55.0  # variances of the noise that a kernel must explain, summed over pixels and channels, to stay
-    spacing: float = 0.6  # px that a kernel has at the start for each unit of sigma on the 0-255 scale
+    worth: float = 60.0  # variances of the noise that a kernel must explain, summed over pixels and channels, to stay
+    spacing: float = 0.8  # px that a kernel has at the start for each unit of sigma on the 0-255 scale
     densest: float = 6.0  # px for each kernel, where sigma is small
-    sparsest: float = 16.0  # px for each kernel, where sigma is large
-    between: int = 12  # steps between rounds
+    sparsest: float = 20.0  # px for each kernel, where sigma is large
+    between: int = 10  # steps between rounds
     share: float = 0.3  # of the kernels, at most, that one round takes away
     still: float = 0.03  # share of the kernels below which a round says that their number has settled
-    rest: int = 36  # steps under falling rates after that
+    rest: int = 24  # steps under falling rates after that
     longest: int = 300  # steps before the rest, whatever the rounds say
 
 
