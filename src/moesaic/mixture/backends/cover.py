@@ -318,7 +318,7 @@ def _reach(f0, f1, f2, right, bottom, chunk):
         low = -peak if edge == -at else (shear * edge - math.sqrt(max(square, 0.0))) * inverse
         missed |= (edge != -at) & (square < 0.0)
         first = max(math.ceil(low - y - 0.5 - 1e-3), 0.0)
-        last = min(math.floor(high - y - 0.5 + 1e-3) + 1.0, min(1.0 * TILE, bottom - y))
+        last = min(math.floor(high - y - 0.5 + 1e-3) + 1.0, 1.0 * TILE, np.rint(bottom - y))
         chunk[3 * CHUNK + i] = first
         chunk[4 * CHUNK + i] = 0.0 if missed else last
 
