@@ -17,7 +17,7 @@ def blocks(records: dict[str, Row | None]) -> dict[str, str]:
     texts = {
         "noise estimate": _estimates(records["noise_estimate"]),
         "starts regression": _regression(records["starts"]),
-        "starts denoising": _denoising(records["starts"]),
+        "starts denoising": [*_denoising(records["starts"]), *_pruned(records["starts"])],
     }
     return {name: "\n\n".join(parts) for name, parts in texts.items()}
 
@@ -73,6 +73,22 @@ def _denoising(record: Row | None) -> list[str]:
     words = f"dB against the clean picture; experts (pixels for each) and steps as best on {train}, tested on {test}:"
     head = ["start", "one fit", "trained on", "tested on", "mean of 3", "trained on", "tested on"]
     return [origin(record, "starts", "denoising"), words, table(head, body)]
+
+
+def _pruned(record: Row | None) -> list[str]:
+    found = rows(record, "pruned")
+    body = []
+    for sigma in _values(found, "sigma"):
+        for how in _values(found, "start"):
+            mine = [r for r in found if (r["sigma"], r["start"]) == (sigma, how)]
+            cells = [_mean((r[field] for r in mine), digits) for field, digits in _PRUNED]
+            body.append([f"sigma {sigma}, {how}", *cells])
+    words = f"The fits of `moesaic.denoise` from each start, on {', '.join(_values(found, 'picture'))}:"
+    head = ["start", "experts left", "one fit, dB", "mean of 3, dB", "s a fit"]
+    return [words, table(head, body)] if body else [origin(record, "starts", "pruned")]
+
+
+_PRUNED = (("experts", 0), ("single", 2), ("mean", 2), ("seconds", 1))
 
 
 def _values(found: list[Row], field: str) -> list:

@@ -15,9 +15,11 @@ from benchmarks.pictures import FOUR, KODAK, gallery, numbers, parser
 from benchmarks.record import Record, Row, rows
 from moesaic.image import read_picture
 from moesaic.mixture.fit import STARTS, FitConfig, fit_pixels
+from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit
+from moesaic.mixture.observed import Pixels
 from moesaic.mixture.render import render
 
-PARTS = ("choice", "regression", "denoising")
+PARTS = ("choice", "regression", "denoising", "pruned")
 EXPERTS, CURVE = (10_000, 2_000), (50, 100, 200, 400)  # of the fits of clean pictures
 SIGMAS = (25, 50)
 SHARES, STEPS = (300, 150, 75, 40, 20), (50, 100, 200, 400)  # pixels for each expert, and steps, to choose from
@@ -57,6 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
             share, steps = chosen(rows(record.content, "choice"), what, sigma, how)
             for name, picture in few.items():
                 bench.denoise("denoising", name, picture, sigma, share, steps, how)
+    if "pruned" in parts:
+        for sigma, how in itertools.product(SIGMAS, STARTS):
+            for name, picture in few.items():
+                bench.prune(name, picture, sigma, how)
 
 
 class Bench:
@@ -91,6 +97,27 @@ class Bench:
             row["seconds"] = round(seconds, 3)
             self.record.put(section, key, row)
             print(f"{section}: {key}: {row['single']:.2f} dB, mean of {MODELS} {row['mean']:.2f} dB", flush=True)
+
+    def prune(self, name: str, clean: np.ndarray, sigma: int, how: str) -> None:
+        """The same with the fits of `moesaic.denoise`, which begin with too many kernels and drop what is noise."""
+        row: Row = {"picture": name, "sigma": sigma, "start": how}
+        key = key_of(row)
+        if not self.record.has("pruned", key):
+            noisy = with_noise(clean, sigma, 0, clipped=False)
+            fits = [
+                NoisyFit(noisy, 0, seed, self.threads, None, FitConfig(start=how), Pixels(noisy))
+                for seed in range(MODELS)
+            ]
+            began = time.perf_counter()
+            for one in fits:
+                one.settle(sigma, NoisyConfig())
+            row["seconds"] = round((time.perf_counter() - began) / MODELS, 3)
+            row["experts"] = round(np.mean([len(one.packed.centres) for one in fits]))
+            found = [one.render() for one in fits]
+            row["single"] = round(float(np.mean([decibels(one, clean) for one in found])), 3)
+            row["mean"] = decibels(np.mean(found, axis=0), clean)
+            self.record.put("pruned", key, row)
+            print(f"pruned: {key}: {row['single']:.2f} dB, mean of {MODELS} {row['mean']:.2f} dB", flush=True)
 
     def _fit(self, target: np.ndarray, row: Row, seed: int) -> np.ndarray:
         config = FitConfig(start=row["start"])

@@ -20,6 +20,7 @@ from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads, run
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
+from moesaic.mixture.observed import Observed, Pixels
 
 if TYPE_CHECKING:
     from moesaic.image import PictureSource
@@ -167,9 +168,7 @@ def fit_pixels(
         raise ArgumentError(f"threads ({threads}) must be at least 1")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
-    if config is not None and config.start not in STARTS:
-        raise ArgumentError(f"start ({config.start!r}) must be one of {', '.join(STARTS)}")
-    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig())
+    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
     if psnr is None:
         wanted = experts or max(1, round(pixels / PIXELS_PER_EXPERT))
         search.fit(wanted, steps=None if seconds else steps or STEPS, seconds=seconds)
@@ -188,6 +187,7 @@ class _Fit:
     threads: int
     progress: Callback | None
     config: FitConfig
+    observed: Observed
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False
     packed: cpu.Packed = field(init=False)
@@ -195,9 +195,15 @@ class _Fit:
     def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
         """Place kernels anew, more than asked for, and descend to the number asked for."""
         several = experts if steps is not None and steps < 4 * self.config.apart else self.config.surplus * experts
-        begin = STARTS[self.config.start]
-        self.packed = begin(self.target, round(several), self.order, np.random.default_rng(self.seed))
+        self.place(round(several))
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
+
+    def place(self, kernels: int) -> None:
+        """Begin with so many kernels, where the configuration wants them."""
+        if self.config.start not in STARTS:
+            raise ArgumentError(f"start ({self.config.start!r}) must be one of {', '.join(STARTS)}")
+        begin = STARTS[self.config.start]
+        self.packed = begin(self.target, kernels, self.order, np.random.default_rng(self.seed))
 
     def mixture(self) -> Mixture:
         """What has been fitted, as tensors."""
@@ -228,7 +234,7 @@ class _Fit:
         while done < 1.0 and not self.stopped:
             if listed is None or count % c.relist == 0:
                 listed = self.list_kernels(c.margin)
-            errors, slope = cpu.squared_error(self.packed, listed, self.target, self.threads)
+            error, slope = self.observed.error(self.packed, listed, self.threads)
             count += 1
             spent = time.perf_counter() - began
             done = count / steps if steps is not None else spent / (seconds or 1.0)
@@ -243,7 +249,7 @@ class _Fit:
                 first, second, listed = first[kept], second[kept], None
             if self.progress is not None:
                 left = spent * (1.0 - done) / done if steps is not None else max((seconds or 0.0) - spent, 0.0)
-                quality = _decibels(float(errors.sum(dtype=np.float64)) / self.target.size)
+                quality = _decibels(error)
                 told = Progress(
                     step=count,
                     steps=steps,
@@ -256,9 +262,7 @@ class _Fit:
                 self.stopped = bool(self.progress(told))
         if len(self.packed.centres) > experts:  # stopped, or too short for rounds
             self._resize(experts)
-        self.packed = self.packed.with_experts(
-            colours.solve(self.packed, self.target, steps=c.solve, damping=0.05, threads=self.threads)
-        )
+        self.packed = self.packed.with_experts(self.observed.solve(self.packed, c.solve, self.threads))
 
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
         """Search for the fewest experts that reach a PSNR: fresh fits at first, then the best one is pruned."""
@@ -305,7 +309,7 @@ class _Fit:
 
     def _move(self, fewer: int, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
         """One round: take away `fewer` kernels and move others; returns which are kept, for the means of Adam."""
-        found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+        found = self._survey()
         kept = np.ones(len(self.packed.centres), bool)
         kept[np.argsort(found.cost, kind="stable")[: max(fewer, 0)]] = False
         parents, places = growth.moves(found, self.config.moved, self.config.worth, kept)
@@ -315,11 +319,16 @@ class _Fit:
         self.packed = self.packed.chosen(kept)
         return kept
 
+    def _survey(self) -> growth.Survey:
+        listed = self.list_kernels(self.config.margin)
+        wanted = self.observed.wanted(self.packed, listed, self.threads)
+        return growth.survey(self.packed, listed, wanted, self.threads)
+
     def _resize(self, experts: int) -> None:
         """Grow by splits or prune by cost, in rounds that leave the rest time to adapt."""
         while len(self.packed.centres) != experts:
             n = len(self.packed.centres)
-            found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+            found = self._survey()
             if experts > n:
                 self.packed = growth.grown(self.packed, min(experts - n, max(1, n // 2)), found)
             else:
