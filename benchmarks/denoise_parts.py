@@ -138,7 +138,7 @@ def by_residual(window: int, pictures: Floats, noisy: Floats, level: float) -> F
 
 
 def by_likelihood(window: int, pictures: Floats, noisy: Floats, level: float) -> Floats:
-    """Weights of exp(-residual / (2 sigma^2)), the residual summed over a window: what Bayes would do with a few models."""
+    """Weights of exp(-residual / (2 sigma^2)), the residual summed over a window, as Bayes would weigh them."""
     energy = np.stack([_window((one - noisy) ** 2, window) for one in pictures])
     logits = -0.5 * energy * 3 * window * window / (level * level)
     weights = np.exp(logits - logits.max(axis=0))
