@@ -2,8 +2,8 @@
 
 Synthetic noise is `default_rng(place of the picture in its set).normal(0, sigma / 255)` on the float picture, as it is
 or clipped and rounded to 8 bits; everyone is told sigma. On real noise everyone is told moesaic's own estimate. Rivals'
-strengths were tuned on training pictures. BM3D, which takes long, sees a few of the unclipped pictures. Means are over pictures, seconds the median of a picture:
-by the clock, and of all cores together.
+strengths were tuned on training pictures. BM3D, which takes long, sees a few of the unclipped pictures. Means are over
+pictures, seconds the median of a picture: by the clock, and of all cores together.
 """
 
 from __future__ import annotations
