@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "pruned" in parts:
         kept = Record("starts_pruned", settings=settings, folder=asked.results, resume=asked.resume, module=MODULE)
         bench = Bench(kept, asked.threads or 1)
+        bench.warm_up()
         for sigma, how in itertools.product(SIGMAS, STARTS):
             for name, picture in few.items():
                 bench.prune(name, picture, sigma, how)
@@ -110,10 +111,7 @@ class Bench:
         key = key_of(row)
         if not self.record.has("pruned", key):
             noisy = with_noise(clean, sigma, 0, clipped=False)
-            fits = [
-                NoisyFit(noisy, 0, seed, self.threads, None, FitConfig(start=how), Pixels(noisy))
-                for seed in range(MODELS)
-            ]
+            fits = [self._pruned(noisy, seed, how) for seed in range(MODELS)]
             began = time.perf_counter()
             for one in fits:
                 one.settle(sigma, NoisyConfig())
@@ -124,6 +122,17 @@ class Bench:
             row["mean"] = decibels(np.mean(found, axis=0), clean)
             self.record.put("pruned", key, row)
             print(f"pruned: {key}: {row['single']:.2f} dB, mean of {MODELS} {row['mean']:.2f} dB", flush=True)
+
+    def warm_up(self) -> None:
+        """Compile, or load from the cache, all that those fits run."""
+        noise = np.random.default_rng(0).random((3, 64, 64), dtype=np.float32)
+        for how in STARTS:
+            fit = self._pruned(noise, 0, how)
+            fit.settle(SIGMAS[0], NoisyConfig())
+            fit.render()
+
+    def _pruned(self, noisy: np.ndarray, seed: int, how: str) -> NoisyFit:
+        return NoisyFit(noisy, 0, seed, self.threads, None, FitConfig(start=how), Pixels(noisy))
 
     def _fit(self, target: np.ndarray, row: Row, seed: int) -> np.ndarray:
         config = FitConfig(start=row["start"])
