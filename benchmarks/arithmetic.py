@@ -11,21 +11,19 @@ from numba import njit
 # Additions, multiplications, roundings and maxima by kernel-pixel of the inner loops (RGB, order 0), a fused
 # multiply-add as two. Left out: integer operations, and all that is done by row, by pair or by pixel.
 FORWARD = {
-    "u = a + step * lane": 2,
-    "logit = top - u * u - peak": 3,
-    "max(logit, -126)": 1,
-    "2^logit: rounding, difference, five fused multiply-adds": 12,
+    "u = across + slant_u * row": 1,
+    "logit = top - u * u": 2,
+    "2^logit: rounding, difference, five fused multiply-adds, scaling": 13,
     "sum of weights": 1,
     "three weighted sums": 6,
 }
-BACKWARD = {
-    "the weight again, normalised": 19,
+BACKWARD = {  # from weights that are kept
     "worth of the kernel: three products with dL/dpicture, less the base": 6,
     "three sums for the colours": 6,
-    "dL/dlogit and its sums, times 1, dy and dy dy": 6,
+    "dL/dlogit, its sum, and two running sums of that": 4,
 }
 FORWARD_FLOPS = sum(FORWARD.values())
-BACKWARD_FLOPS = sum(BACKWARD.values())
+BACKWARD_FLOPS = FORWARD_FLOPS + sum(BACKWARD.values())  # of a backward by itself, or of a step both ways
 
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy")
