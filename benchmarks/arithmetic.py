@@ -58,15 +58,33 @@ def peak_gflops(threads: int, *, turns: int = 7, milliseconds: float = 60.0) -> 
     """
     size = 4096  # 16 KiB: in the first-level cache
     numbers = [np.ones(size, np.float32) for _ in range(threads)]
-    m, c = np.float32(0.999), np.float32(1e-3)
-    _chains(numbers[0], 1, m, c)
-    start = time.perf_counter()
-    _chains(numbers[0], 200, m, c)
-    times = max(1, int(200 * milliseconds / 1e3 / (time.perf_counter() - start)))
+    times = _times(numbers[0], milliseconds)
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(turns):
             start = time.perf_counter()
-            list(pool.map(lambda x: _chains(x, times, m, c), numbers))
+            list(pool.map(lambda x: _chains(x, times, _M, _C), numbers))
             best = max(best, 2.0 * 16 * size * times * threads / (time.perf_counter() - start) / 1e9)
     return best
+
+
+def peak_of_thread(*, turns: int = 21, milliseconds: float = 20.0) -> float:
+    """The same for this thread alone, by the processor's time that it gets, on a machine that does other things too."""
+    numbers = np.ones(4096, np.float32)
+    times = _times(numbers, milliseconds)
+    best = 0.0
+    for _ in range(turns):
+        start = time.thread_time()
+        _chains(numbers, times, _M, _C)
+        best = max(best, 2.0 * 16 * numbers.size * times / (time.thread_time() - start) / 1e9)
+    return best
+
+
+_M, _C = np.float32(0.999), np.float32(1e-3)
+
+
+def _times(numbers: np.ndarray, milliseconds: float) -> int:
+    _chains(numbers, 1, _M, _C)
+    start = time.thread_time()
+    _chains(numbers, 200, _M, _C)
+    return max(1, int(200 * milliseconds / 1e3 / (time.thread_time() - start)))

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = {"pictures": shown.name, "experts": asked.experts, "steps": asked.steps, "turns": asked.turns}
     record = Record("step", settings=settings | {"before": asked.before}, folder=asked.results, resume=asked.resume)
     if not record.has("peak", "1 thread"):
-        record.put("peak", "1 thread", {"threads": 1, "gflops": round(arithmetic.peak_gflops(1), 1)})
+        record.put("peak", "1 thread", {"threads": 1, "gflops": round(arithmetic.peak_of_thread(), 1)})
     with tempfile.TemporaryDirectory() as folder:
         unpack(asked.before, Path(folder) / "before")
         for source in shown.only(asked.only or (1,)):
