@@ -24,14 +24,14 @@ _TYPES = {
     "written": "*i32", "room": "i32", "wide": "i32", "stride": "i32", "segments": "i32", "shares": "i32",
     "kernels": "i32", "margin": "fp32", "pairs": "*i64", "record": "*fp32", "span": "*fp32", "target": "*fp32",
     "picture": "*fp32", "level": "*fp32", "slope": "*fp32", "base": "*fp32", "error": "*fp32", "partial": "*fp32",
-    "moments": "*fp32", "first": "*fp32", "second": "*fp32", "rates": "*fp32", "count": "*i32", "size": "*i32",
-    "each": "i32", "steps": "fp32", "decay1": "fp32", "decay2": "fp32", "sharpest": "fp32", "beyond": "fp32",
+    "moments": "*fp32", "first": "*fp32", "second": "*fp32", "rates": "*fp32", "count": "*i32", "settings": "*fp64",
+    "each": "i32",
 }  # fmt: skip
 
 
 def launches() -> list[tuple[str, Any, dict[str, Any], int]]:
     """Every kernel in the forms in which it is launched: name, function, constants, warps."""
-    from moesaic.mixture.backends import gpu, gpu_deep, gpu_gather, gpu_lists, gpu_tiles
+    from moesaic.mixture.backends import gpu, gpu_deep, gpu_descent, gpu_gather, gpu_lists, gpu_survey, gpu_tiles
 
     top = {"SIDE": 64, "LENGTH": gpu_lists.SEGMENT}
     near, chunk = {"NEAR": gpu_lists.NEAR, "WIDTH": gpu_lists.CHUNK}, {"WIDTH": gpu_lists.CHUNK}
@@ -55,6 +55,8 @@ def launches() -> list[tuple[str, Any, dict[str, Any], int]]:
             ("deep_backward", gpu_deep.deep_backward, kind, 4),
             ("gather", gpu_gather.gather, summed, 1),
             ("chain", gpu_gather.chain, kind | {"WIDTH": 128}, 4),
+            ("descend", gpu_descent.descend, kind | {"WIDTH": gpu_descent.WIDTH}, 2),
+            ("survey", gpu_survey.survey, kind, gpu.BACK_WARPS),
         ]
     return found
 

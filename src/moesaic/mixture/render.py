@@ -7,6 +7,7 @@ import importlib
 import logging
 import math
 import operator
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,8 @@ def gpu_problem() -> str | None:
 
 @functools.cache
 def _warn(problem: str) -> None:
-    """Say once that a mixture on a GPU is drawn elsewhere."""
-    _log.warning("the gpu backend cannot run here (%s): drawing on the CPU", problem)
+    """Say once that the GPU is not used."""
+    _log.warning("the gpu backend cannot run here (%s): drawing and fitting on the CPU", problem)
 
 
 def _backend(asked: str, device: torch.device) -> str:
@@ -84,6 +85,31 @@ def _backend(asked: str, device: torch.device) -> str:
         return "cpu"
     _log.warning("no fast backend for %s yet: drawing with the dense reference", device)
     return "reference"
+
+
+def fitting_device(asked: str) -> torch.device | None:
+    """Where the GPU backend fits when a fit is asked for on that device; None for the CPU's loops.
+
+    Raises:
+        ArgumentError: no such device is known.
+        BackendError: a CUDA device was named and cannot be used.
+    """
+    if _forced.get() == "gpu":
+        gpu = importlib.import_module("moesaic.mixture.backends.gpu")
+        return torch.device("cpu" if gpu.interpreted() else "cuda")
+    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        return None
+    if asked != "auto" and not re.fullmatch(r"cuda(:\d+)?", asked):
+        raise ArgumentError(f"device {asked!r} is unknown; choose one of auto, cpu, cuda, cuda:1")
+    problem = gpu_problem()
+    if problem is None and asked != "auto" and (torch.device(asked).index or 0) >= torch.cuda.device_count():
+        problem = f"there are {torch.cuda.device_count()} CUDA devices"
+    if problem is None:
+        return torch.device("cuda" if asked == "auto" else asked)
+    if asked != "auto":
+        raise BackendError(f"cannot fit on {asked} ({problem}): leave the choice to device='auto'")
+    _warn(problem)
+    return None
 
 
 def render(

@@ -102,8 +102,17 @@ def list_exactly(sheet: Canvas, kernels: Kernels, margin: float) -> Lists:
             return lists
         # a list cut short makes the ones below it shorter too, so they may grow again
         room = tuple(max(wide, rounded(pairs + pairs // 4)) for pairs, wide in zip(needed, room, strict=True))
-        if max(room) * (8 + kernels.experts.shape[1]) > MOST:
-            raise LimitError(f"{max(needed)} pairs of kernel and tile are too many: draw the picture in parts")
+        check_room(room, kernels.experts.shape[1])
+
+
+def check_room(room: tuple[int, ...], width: int) -> None:
+    """Refuse lists that an offset of 32 bits cannot reach, with `width` numbers an expert.
+
+    Raises:
+        LimitError: they are too long.
+    """
+    if max(room) * (8 + width) > MOST:
+        raise LimitError(f"{max(room)} pairs of kernel and tile are too many: draw the picture in parts")
 
 
 def put(sheet: Canvas, kernels: Kernels, lists: Lists) -> Placed:
@@ -166,21 +175,30 @@ def go_back(
     partial = torch.empty((room, width), dtype=torch.float32, device=slope.device)
     kind = {"C": kernels.channels, "ORDER": kernels.order}
     tiles = len(sheet.tiles)
-    shares = SHARES if tiles < FEW else 1
-    gpu_tiles.backward[(tiles, shares)](
-        sheet.tiles, lists.start, room, placed.record, placed.span, level, slope, base, partial, shares,
+    gpu_tiles.backward[(tiles, shares(tiles))](
+        sheet.tiles, lists.start, room, placed.record, placed.span, level, slope, base, partial, shares(tiles),
         **kind, UNROLL=BACK_UNROLL, num_warps=BACK_WARPS,
     )  # fmt: skip
     gpu_deep.deep_backward[(tiles,)](
         sheet.tiles, lists.start, lists.kernel, room, kernels.centres, kernels.geometry, kernels.experts, placed.span,
         slope, base, partial, **kind, num_warps=4,
     )  # fmt: skip
-    n = len(kernels.centres)
-    moments = torch.empty((n, width), dtype=torch.float32, device=slope.device)
+    return sum_by_kernel(order, partial)
+
+
+def shares(tiles: int) -> int:
+    """Programs that the pairs of each tile are shared out to."""
+    return SHARES if tiles < FEW else 1
+
+
+def sum_by_kernel(order: tuple[Tensor, Tensor], partial: Tensor) -> Tensor:
+    """Sums (N, K) of the rows (R, K) of each kernel's pairs, in an order that never changes."""
+    n, width = len(order[1]) - 1, partial.shape[1]
+    sums = torch.empty((n, width), dtype=torch.float32, device=partial.device)
     gpu_gather.gather[(n,)](
-        *order, partial, moments, K=width, WIDE=triton.next_power_of_2(width), PAIRS=gpu_gather.PAIRS, num_warps=1
+        *order, partial, sums, K=width, WIDE=triton.next_power_of_2(width), PAIRS=gpu_gather.PAIRS, num_warps=1
     )
-    return moments
+    return sums
 
 
 def gradient(kernels: Kernels, moments: Tensor) -> Tensor:

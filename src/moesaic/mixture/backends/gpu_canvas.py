@@ -16,7 +16,7 @@ from torch import Tensor
 from moesaic.mixture.backends.layout import TILE
 
 ROOT = 4 * TILE  # px; the largest cells of a small picture
-MOST = 2**26  # tests of kernel against cell that the largest cells may cost; beyond it they are made larger
+MOST = 2**28  # tests of kernel against cell that a picture's largest cells may cost; beyond it they are made larger
 COLUMNS = 6  # of a table of cells: left, top, canvas width, canvas height, all px; parent; first pixel of the picture
 
 
@@ -61,7 +61,7 @@ class Canvas:
 def canvas(sizes: tuple[tuple[int, int], ...], kernels: tuple[int, ...], device: torch.device) -> Canvas:
     """The tables for pictures of these sizes, with so many kernels each."""
     side = ROOT
-    while side < 2**15 and sum(n * _cells(size, side) for size, n in zip(sizes, kernels, strict=True)) > MOST:
+    while side < 2**15 and max(n * _cells(size, side) for size, n in zip(sizes, kernels, strict=True)) > MOST:
         side *= 2
     levels: list[Level] = []
     while side >= TILE:
