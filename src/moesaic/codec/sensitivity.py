@@ -60,7 +60,7 @@ def _curve(tiles: Any, work: Any, order: int, picture: Any, sums: Any, out: Any)
     C, PEAK = picture.shape[0], places(work)[3]
     width = sums.shape[1]
     columns = -(-width // TILE)
-    s = scratch(work)
+    s = scratch(work, tiles[:0])
     phi = np.empty(6, np.float32)
     total = np.empty(out.shape[1], np.float32)
     for t in tiles:

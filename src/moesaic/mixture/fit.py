@@ -20,6 +20,7 @@ from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads, run
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
+from moesaic.mixture.observed import Observed, Pixels
 from moesaic.mixture.render import fitting_device
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def fit_pixels(
 
         (fitted,) = Batch([target], [wanted], order, seed, config or FitConfig(), there, progress).fit(**spend)
         return fitted.to(device="cpu") if device == "auto" else fitted
-    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig())
+    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
     if psnr is None:
         search.fit(wanted, **spend)
     else:
@@ -201,6 +202,7 @@ class _Fit:
     threads: int
     progress: Callback | None
     config: FitConfig
+    observed: Observed
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False
     packed: cpu.Packed = field(init=False)
@@ -240,7 +242,7 @@ class _Fit:
         while done < 1.0 and not self.stopped:
             if listed is None or count % c.relist == 0:
                 listed = self.list_kernels(c.margin)
-            errors, slope = cpu.squared_error(self.packed, listed, self.target, self.threads)
+            error, slope = self.observed.error(self.packed, listed, self.threads)
             count += 1
             spent = time.perf_counter() - began
             done = count / steps if steps is not None else spent / (seconds or 1.0)
@@ -255,7 +257,7 @@ class _Fit:
                 first, second, listed = first[kept], second[kept], None
             if self.progress is not None:
                 left = spent * (1.0 - done) / done if steps is not None else max((seconds or 0.0) - spent, 0.0)
-                quality = _decibels(float(errors.sum(dtype=np.float64)) / self.target.size)
+                quality = _decibels(error)
                 told = Progress(
                     step=count,
                     steps=steps,
@@ -268,9 +270,7 @@ class _Fit:
                 self.stopped = bool(self.progress(told))
         if len(self.packed.centres) > experts:  # stopped, or too short for rounds
             self._resize(experts)
-        self.packed = self.packed.with_experts(
-            colours.solve(self.packed, self.target, steps=c.solve, damping=0.05, threads=self.threads)
-        )
+        self.packed = self.packed.with_experts(self.observed.solve(self.packed, c.solve, self.threads))
 
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
         """Search for the fewest experts that reach a PSNR: fresh fits at first, then the best one is pruned."""
@@ -317,7 +317,7 @@ class _Fit:
 
     def _move(self, fewer: int, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
         """One round: take away `fewer` kernels and move others; returns which are kept, for the means of Adam."""
-        found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+        found = self._survey()
         kept = np.ones(len(self.packed.centres), bool)
         kept[np.argsort(found.cost, kind="stable")[: max(fewer, 0)]] = False
         parents, places = growth.moves(found, self.config.moved, self.config.worth, kept)
@@ -327,11 +327,16 @@ class _Fit:
         self.packed = self.packed.chosen(kept)
         return kept
 
+    def _survey(self) -> growth.Survey:
+        listed = self.list_kernels(self.config.margin)
+        wanted = self.observed.wanted(self.packed, listed, self.threads)
+        return growth.survey(self.packed, listed, wanted, self.threads)
+
     def _resize(self, experts: int) -> None:
         """Grow by splits or prune by cost, in rounds that leave the rest time to adapt."""
         while len(self.packed.centres) != experts:
             n = len(self.packed.centres)
-            found = growth.survey(self.packed, self.list_kernels(self.config.margin), self.target, self.threads)
+            found = self._survey()
             if experts > n:
                 self.packed = growth.grown(self.packed, min(experts - n, max(1, n // 2)), found)
             else:

@@ -43,7 +43,8 @@ def survey(packed: cpu.Packed, listed: Cover, target: NDArray[np.float32], threa
         picture, _ = cpu.forward(packed, listed, threads)
     sums_of_pairs = np.empty((len(listed.pair_kernel), 4 + 2 * packed.channels), np.float32)
     work = cpu.work(flat, listed)
-    tasks = [partial(measure, t, work, picture, sums, target, sums_of_pairs) for t in cpu.spans(listed, threads)]
+    aims = np.ascontiguousarray(target)
+    tasks = [partial(measure, t, work, picture, sums, aims, sums_of_pairs) for t in cpu.spans(listed, threads)]
     run(tasks, threads)
     n = len(packed.centres)
     found = Survey(np.empty(n), np.empty(n), np.empty((n, 2)), np.empty((n, packed.channels)))

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from moesaic.mixture.backends import loops
+from moesaic.mixture.backends import blend, loops
 from moesaic.mixture.backends.cover import Cover
 from moesaic.mixture.backends.layout import MOMENTS, Work
 from moesaic.mixture.backends.threads import run
@@ -54,6 +54,7 @@ def work(packed: Packed, listed: Cover) -> Work:
     return Work(
         packed.centres,
         packed.geometry,
+        blend.forms(packed.geometry),
         packed.experts,
         listed.tile_kernel,
         listed.tile_rows,
@@ -77,7 +78,8 @@ def forward(packed: Packed, listed: Cover, threads: int) -> tuple[Floats, Floats
 def backward(packed: Packed, listed: Cover, picture: Floats, sums: Floats, slope: Floats, threads: int) -> Floats:
     """Gradient (N, 6 + K) by centre (2), factors (3), log prior (1) and expert (K), from dL/dpicture (C, H, W)."""
     partials = np.empty((len(listed.pair_kernel), MOMENTS + packed.experts.shape[1]), np.float32)
-    rest = (work(packed, listed), picture, sums, slope, partials)
+    arrays = [np.ascontiguousarray(a) for a in (picture, sums, slope)]
+    rest = (work(packed, listed), *arrays, partials)
     run([partial(loops.backward, tiles, *rest) for tiles in spans(listed, threads)], threads)
     return gather(packed, listed, partials, threads)
 
@@ -86,7 +88,7 @@ def squared_error(packed: Packed, listed: Cover, target: Floats, threads: int) -
     """Sum of squared errors against target (C, H, W) by pixel (H, W), and its gradient (N, 6 + K): one pass."""
     partials = np.empty((len(listed.pair_kernel), MOMENTS + packed.experts.shape[1]), np.float32)
     errors = np.empty((listed.height, listed.width), np.float32)
-    rest = (work(packed, listed), target, partials, errors)
+    rest = (work(packed, listed), np.ascontiguousarray(target), partials, errors)
     run([partial(loops.squared, tiles, *rest) for tiles in spans(listed, threads)], threads)
     return errors, gather(packed, listed, partials, threads)
 

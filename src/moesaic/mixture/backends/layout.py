@@ -23,6 +23,7 @@ class Work(NamedTuple):
 
     centres: NDArray[np.float64]  # (N, 2), px
     geometry: NDArray[np.float32]  # (N, 4), l_xx, l_yx, l_yy in 1/px, log prior
+    forms: NDArray[np.float32]  # (N, 7), what rows need of a kernel (see `blend.forms`)
     experts: NDArray[np.float32]  # (N, C) colours, or (N, 3 C): colours, then pairs of slopes in 1/px
     tile_kernel: NDArray[np.int32]  # (Q,)
     tile_rows: NDArray[np.uint8]  # (Q, 2)
@@ -39,8 +40,8 @@ def places(work):
 
     Planes hold one float a pixel of the tile, after a first plane at 0 for sums of weights, then their inverses:
     weighted sums of the experts, then the picture (values); dL/dpicture (slopes); the sum over channels of dL/dpicture
-    times picture (base); what logits are relative to, in powers of two above the bar (peaks). Lanes are rows of a
-    tile's width: 3 sums for the logit, C for colours, C for colours times dy.
+    times picture (base); what logits are relative to, in powers of two above the bar (peaks).
+    Lanes are two rows of a tile's width for the time being.
     """
     c = len(work.channels)
     values = AREA
@@ -48,13 +49,22 @@ def places(work):
     base = slopes + c * AREA
     peaks = base + AREA
     lanes = peaks + AREA
-    return values, slopes, base, peaks, lanes, lanes + (3 + 2 * c) * TILE
+    return values, slopes, base, peaks, lanes, lanes + 2 * TILE
 
 
 @njit(nogil=True, cache=True)
-def scratch(work):
-    """A thread's scratch array, zeros, in which a row of a tile is one cache line."""
-    size = places(work)[5]
+def scratch(work, tiles):
+    """A thread's scratch array, zeros, with room for the weights of the rows that kernels reach in any of some tiles.
+
+    It begins at a cache line, and so does each row of a tile.
+    """
+    most = 0
+    for t in tiles:
+        rows = 0
+        for q in range(work.tile_start[t], work.tile_start[t + 1]):
+            rows += int(work.tile_rows[q, 1]) - int(work.tile_rows[q, 0])
+        most = max(most, rows)
+    size = places(work)[5] + most * TILE
     room = np.zeros(size + 16, np.float32)
     shift = (64 - room.ctypes.data % 64) % 64 // 4
     return room[shift : shift + size]

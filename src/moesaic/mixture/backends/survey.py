@@ -14,59 +14,89 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from moesaic.mixture.backends.layout import DEEP, HALF, LOG2E, STEEP, TILE, places, scratch
-from moesaic.mixture.backends.loops import FAST, F, depth, exp2, peaks
+from moesaic.mixture.backends.blend import SUM, F
+from moesaic.mixture.backends.lanes import fetch, fill, greatest, load, places_in_row, store, totals
+from moesaic.mixture.backends.layout import AREA, DEEP, TILE, places, scratch
+from moesaic.mixture.backends.lending import borrowed, lent, planes
+from moesaic.mixture.backends.loops import depth, draw, lift
 
 RIDGE = 0.5  # px; keeps kernels that are smaller than a pixel from promising much
 
 
-@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy")
 def survey(tiles, work, picture, sums, target, out):
     """Partial sums (Q, 4 + 2 C) of some tiles; pixels far from every kernel (sums of 0) count nothing."""
-    C, PEAK = len(work.channels), places(work)[3]
-    width = sums.shape[1]
+    C = len(work.channels)
+    VALUE, SLOPE, _, _, LANES, _ = places(work)
+    height, width = sums.shape
     columns = -(-width // TILE)
-    s = scratch(work)
+    work, out = lent(work), borrowed(out)
+    pixels, inverses, aims = borrowed(picture.reshape(-1)), borrowed(sums.reshape(-1)), borrowed(target.reshape(-1))
+    own = scratch(work, tiles)
+    s, kept = planes(own, work)
+    room = borrowed(s[LANES:])
     for t in tiles:
         left, up = t % columns * TILE, t // columns * TILE
-        wide = min(TILE, width - left)
-        bar = work.bars[t] * LOG2E
-        steep = STEEP < depth(t, work) <= DEEP
-        peaks(t, steep, left + 0.5, up + 0.5, work, bar, s)
-        for q in range(work.tile_start[t], work.tile_start[t + 1]):
-            p = work.tile_pairs[q]
-            j = work.tile_kernel[q]
-            f0, f1, f2 = work.geometry[j, 0], work.geometry[j, 1], work.geometry[j, 2]
-            dx = left + 0.5 - work.centres[j, 0]
-            prior = work.geometry[j, 3] * LOG2E - bar
-            cost, xx, xy, yy = F(0), F(0), F(0), F(0)
-            along = np.zeros(2 * C, np.float32)
-            for r in range(int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])):
-                dy = up + r + 0.5 - work.centres[j, 1]
-                v = F(f2 * dy)
-                a = F(f0 * dx + f1 * dy)
-                top = F(prior - HALF * HALF * v * v)
-                for x in range(wide):
-                    u = a + f0 * F(x)
-                    logit = top - F(HALF * HALF) * u * u - s[PEAK + r * TILE + x]
-                    w = exp2(min(max(logit, F(-126)), F(126))) * sums[up + r, left + x]
-                    q1 = w / max(F(1) - w, F(1e-4))
-                    xx += w * w * u * u
-                    xy += w * w * u * v
-                    yy += w * w * v * v
-                    for c in range(C):
-                        y = picture[c, up + r, left + x]
-                        miss = y - target[c, up + r, left + x]
-                        push = q1 * (y - work.experts[j, c])
-                        cost += push * (push + F(2) * miss)
-                        along[c] -= w * u * miss
-                        along[C + c] -= w * v * miss
-            out[p, 0] = cost
-            out[p, 1] = xx
-            out[p, 2] = xy
-            out[p, 3] = yy
-            for k in range(2 * C):
-                out[p, 4 + k] = along[k]
+        wide, tall = min(TILE, width - left), min(TILE, height - up)
+        span = depth(t, work)
+        if span > DEEP:
+            for q in range(work.tile_start[t], work.tile_start[t + 1]):
+                out[work.tile_pairs[q]] = F(0)
+            continue
+        draw(t, span, left, up, work, s, kept)
+        unit = F(2.0 ** -lift(span))
+        for r in range(tall):
+            i, at = r * TILE, (up + r) * width + left
+            store(s, SUM + i, fetch(inverses, at, wide, room) * unit)
+            for c in range(C):
+                plane = c * height * width + at
+                y = fetch(pixels, plane, wide, room)
+                store(s, VALUE + c * AREA + i, y)
+                store(s, SLOPE + c * AREA + i, y - fetch(aims, plane, wide, room))
+        survey_tile(t, left + 0.5, up + 0.5, work, s, kept, out)
+    own[0] = F(0)  # what is lent lives until here
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def survey_tile(t, x0, y0, work, s, kept, out):
+    """Partial sums of one tile's pairs, from their weights and scratch: inverse sums, picture, what it misses."""
+    C = len(work.channels)
+    VALUE, MISS, _, _, LANES, _ = places(work)
+    lane = places_in_row()
+    at = 0
+    for q in range(work.tile_start[t], work.tile_start[t + 1]):
+        p, j = work.tile_pairs[q], work.tile_kernel[q]
+        f0, f1, f2 = work.geometry[j, 0], work.geometry[j, 1], work.geometry[j, 2]
+        dx, dy0 = x0 - work.centres[j, 0], y0 - work.centres[j, 1]
+        cost, xx, xy, yy = fill(F(0)), fill(F(0)), fill(F(0)), fill(F(0))
+        u0, u1, u2, u3 = cost, cost, cost, cost
+        v0, v1, v2, v3 = cost, cost, cost, cost
+        for r in range(int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])):
+            dy = dy0 + r
+            w = load(kept, at) * load(s, SUM + r * TILE)
+            at += TILE
+            wu, wv = w * (lane * f0 + F(f0 * dx + f1 * dy)), w * F(f2 * dy)
+            xx, xy, yy = xx + wu * wu, xy + wu * wv, yy + wv * wv
+            taken = w / greatest(F(1) - w, fill(F(1e-4)))
+            for c in range(C):
+                i = c * AREA + r * TILE
+                miss = load(s, MISS + i)
+                push = taken * (load(s, VALUE + i) - work.experts[j, c])
+                cost = cost + push * (push + miss + miss)
+                if c == 0:
+                    u0, v0 = u0 - wu * miss, v0 - wv * miss
+                elif c == 1:
+                    u1, v1 = u1 - wu * miss, v1 - wv * miss
+                elif c == 2:
+                    u2, v2 = u2 - wu * miss, v2 - wv * miss
+                else:
+                    u3, v3 = u3 - wu * miss, v3 - wv * miss
+        store(s, LANES, totals((cost, xx, xy, yy, u0, u1, u2, u3, v0, v1, v2, v3)))
+        for k in range(4):
+            out[p, k] = s[LANES + k]
+        for c in range(C):
+            out[p, 4 + c] = s[LANES + 4 + c]
+            out[p, 4 + C + c] = s[LANES + 8 + c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
