@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks import quality
+from benchmarks import gpu_work, quality
 from benchmarks.pictures import Source, gallery, numbers, parser
 from benchmarks.record import RESULTS, Record
 
@@ -230,11 +230,11 @@ class Work:
             "list_and_draw": gpu_ceilings.replayed(drawn.list_and_draw, self.device),
             "call": 1e3 * min(self.wall(lambda: render(self.mixture))[0] for _ in range(20)),
         }
-        work = gpu_ceilings.frame(drawn.pairs, drawn.sheet.pixels)
+        work = gpu_work.frame(drawn.pairs, drawn.sheet.pixels)
         row = {"experts": len(self.mixture), "pairs": drawn.pairs, **work}
         row |= {f"{name}_ms": round(ms, 5) for name, ms in times.items()}
         row |= {f"{name}_frames_per_s": round(1e3 / ms, 1) for name, ms in times.items()}
-        self.put("render", self.sources[0].name, row | gpu_ceilings.shares(work, times["draw"], self.limits))
+        self.put("render", self.sources[0].name, row | gpu_work.shares(work, times["draw"], self.limits))
 
     def step(self) -> None:
         """One step of a fit, its lists given, beside the same by compiled plain torch."""
@@ -257,7 +257,7 @@ class Work:
         ours = gpu_ceilings.replayed(lambda: made._step(lists, pairs), self.device)
         listing = gpu_ceilings.replayed(lambda: gpu_gather.by_kernel(made._list(), self.experts), self.device)
         count = int(lists.start[-1])
-        work = gpu_ceilings.step(count, made.sheet.pixels, self.experts)
+        work = gpu_work.step(count, made.sheet.pixels, self.experts)
         row = {
             "experts": self.experts,
             "pairs": count,
@@ -265,7 +265,7 @@ class Work:
             "step_ms": round(ours, 5),
             "lists_ms": round(listing, 5),
         }
-        row |= gpu_ceilings.shares(work, ours, self.limits)
+        row |= gpu_work.shares(work, ours, self.limits)
         row["rivals"] = rivals = self.rivals(lists)
         row["times_faster"] = round(min(r["step_ms"] for r in rivals if r["step_ms"]) / ours, 2)
         self.put("step", self.sources[0].name, row)

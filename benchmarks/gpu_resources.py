@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import Record
+
 ARCHITECTURE = 90  # Hopper
 RGB = {"C": 3, "ORDER": 0}
 KINDS = ({"C": 1, "ORDER": 0}, RGB, {"C": 4, "ORDER": 0}, {"C": 3, "ORDER": 1}, {"C": 4, "ORDER": 1})
@@ -102,6 +104,7 @@ def tool() -> Path:
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--json", action="store_true", help="one object a kernel")
+    options.add_argument("--record", action="store_true", help="write benchmarks/results/gpu_resources.json, too")
     options.add_argument("--only", default="", help="kernels whose name begins so")
     options.add_argument("--kinds", default=None, metavar="3/0,3/1", help="channels and order; the usual ones")
     asked = options.parse_args(arguments)
@@ -109,12 +112,16 @@ def main(arguments: list[str] | None = None) -> None:
 
     if gpu.interpreted():
         sys.exit("unset TRITON_INTERPRET: the interpreter's functions cannot be compiled")
+    settings = {"architecture": f"sm_{ARCHITECTURE}", "triton": __import__("triton").__version__}
+    record = Record("gpu_resources", settings=settings) if asked.record else None
     for name, function, constants, warps in launches():
         kind = f"{constants.get('C')}/{constants.get('ORDER')}"
         if not name.startswith(asked.only) or (asked.kinds and "C" in constants and kind not in asked.kinds.split(",")):
             continue
-        shape = {k: int(v) for k, v in constants.items() if k in ("C", "ORDER", "COMPARE")}
+        shape = {k: int(v) for k, v in constants.items() if k in ("C", "ORDER", "COMPARE", "K")}
         row = {"kernel": name, **shape, "warps": warps, **resources(function, constants, warps)}
+        if record is not None:
+            record.put("kernels", " ".join(f"{k} {v}" for k, v in row.items() if k in ("kernel", *shape)), row)
         print(json.dumps(row) if asked.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
 

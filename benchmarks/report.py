@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import plots, report_fit, report_rates, report_render, report_segment
+from benchmarks import plots, report_fit, report_gpu, report_rates, report_render, report_segment
 from benchmarks.floors import Floor, all_floors
 from benchmarks.record import RESULTS, ROOT, Row, read
 from benchmarks.tables import short, table
 
-NAMES = ("fit", "rate_distortion", "render", *report_segment.NAMES)
+NAMES = ("fit", "rate_distortion", "render", "gpu", "gpu_resources", *report_segment.NAMES)
 OPENING = """# Benchmarks
 
 Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures everything
@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked.docs.mkdir(parents=True, exist_ok=True)
     (asked.docs / "benchmarks.md").write_text(text(records, images), encoding="utf-8")
     report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
+    report_segment.renew(asked.docs / "gpu.md", report_gpu.blocks(records))
 
 
 def text(records: dict[str, Row | None], images: dict[str, str]) -> str:

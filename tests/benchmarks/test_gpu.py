@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from benchmarks import gpu as benchmark
-from benchmarks import gpu_ceilings, gpu_plain
+from benchmarks import gpu_ceilings, gpu_plain, gpu_work
 from moesaic.mixture.backends import gpu as backend
 
 DEVICE = torch.device("cpu" if backend.interpreted() else "cuda")
@@ -84,16 +84,16 @@ def test_lists_made_anew_draw_the_same(mixture):
 
 
 def test_work_and_shares_of_the_ceilings():
-    work = gpu_ceilings.frame(1000, 100)
+    work = gpu_work.frame(1000, 100)
     assert work == {"bytes": 1000 * (48 + 88) + 1600, "flops": 1000 * 256 * 19}
-    found = gpu_ceilings.shares({"bytes": 10**9, "flops": 10**9}, 2.0, {"copy_gb_per_s": 1000.0, "fma_gflops": 10000.0})
+    found = gpu_work.shares({"bytes": 10**9, "flops": 10**9}, 2.0, {"copy_gb_per_s": 1000.0, "fma_gflops": 10000.0})
     assert found == {
         "floor_by_bytes_ms": 1.0,
         "floor_by_flops_ms": 0.1,
         "share_of_bandwidth": 0.5,
         "share_of_arithmetic": 0.05,
     }
-    more = gpu_ceilings.step(1000, 100, 10)
+    more = gpu_work.step(1000, 100, 10)
     assert more["bytes"] > work["bytes"]
     assert more["flops"] == 1000 * 256 * (19 + 38)
 

@@ -17,6 +17,7 @@ from moesaic.mixture import render as module
 from moesaic.mixture.backends import gpu
 from moesaic.mixture.backends.cover import cover, exact_margin
 from moesaic.mixture.backends.gpu_canvas import canvas
+from moesaic.mixture.backends.layout import DEEP, STEEP
 from moesaic.mixture.render import force_backend, render
 from tests.mixture.exactness import SINGLE, TOLERANCE, check, gradients
 
@@ -44,6 +45,16 @@ class TestExactness:
         side = n(512, 60)
         box = (200, 200, 260, 260) if side == 512 else (0, 0, 8, 8)
         exact(scatter(3, side, side // 3, order=order, box=box, sigmas=(0.6, 2.0)), stride=7)
+
+    def test_these_tests_meet_tiles_of_every_depth(self, scatter):
+        mixture = scatter(3, 60, 20, box=(0, 0, 8, 8), sigmas=(0.6, 2.0))
+        centres, geometry = (t.to(DEVICE) for t in packed(mixture))
+        kernels = gpu.Kernels(centres, geometry, geometry[:, :1].contiguous(), 1, 0)
+        sheet = canvas(((60, 20),), (3,), centres.device)
+        span = gpu.put(sheet, kernels, gpu.list_exactly(sheet, kernels, exact_margin(3))).span
+        assert bool((span < STEEP).any())
+        assert bool(((span > STEEP) & (span < DEEP)).any())
+        assert bool((span > DEEP).any())
 
     def test_crowded_tile(self, scatter):
         exact(scatter(n(1000, 90), 16, 16, sigmas=(0.5, 3.0)))

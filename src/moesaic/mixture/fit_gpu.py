@@ -138,6 +138,7 @@ class Batch:
         gpu.check_room(self.room, self.state.experts.shape[1])
         self.most = torch.zeros(len(needed), dtype=torch.int64, device=self.device)
         self._graphs.clear()
+        self._pool = None
 
     def _kernels(self, experts: Tensor | None = None, order: int | None = None) -> gpu.Kernels:
         s = self.state
