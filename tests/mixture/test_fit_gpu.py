@@ -77,6 +77,16 @@ def test_fits_begin_as_on_the_cpu(shape, order):
     assert bool((plain == 1.0).all())
 
 
+def test_other_starts_are_those_of_the_cpu(crop):
+    made = batch([crop], [5], config=replace(QUICK, start="even"))
+    made._begin([5])
+    expected = start.begin_even(crop, 5, 0, np.random.default_rng(0))
+    np.testing.assert_allclose(made.state.centres.cpu().numpy(), expected.centres)
+    np.testing.assert_array_equal(made.state.geometry.cpu().numpy(), expected.geometry)
+    with pytest.raises(ArgumentError, match="must be one of gradient"):
+        batch([crop], [5], config=replace(QUICK, start="odd")).fit(steps=1, seconds=None)
+
+
 @pytest.mark.parametrize("order", [0, 1])
 def test_the_gradient_of_a_step_is_that_of_the_cpu(crop, order):
     made = begun([crop], [7], order=order)

@@ -111,8 +111,8 @@ def denoise(
 
 def _told(figures: Figures) -> str:
     how = "estimated" if figures["estimated"] else "as given"
-    size = f"{figures['models']} x {figures['experts']:,} experts"
-    return f"sigma {figures['sigma']:.1f} {how}, {size}, {figures['seconds']:.2f} s"
+    made = f"{figures['models']} x {figures['experts']:,} experts" if figures["models"] else "nothing to take out"
+    return f"sigma {figures['sigma']:.1f} {how}, {made}, {figures['seconds']:.2f} s"
 
 
 def _is_source(path: Path) -> bool:

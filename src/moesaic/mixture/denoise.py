@@ -250,6 +250,7 @@ class _Watch:
     rounds: int = 0  # in all fits
     done: int = 0  # fits
     stopped: bool = False
+    first: tuple[float, float] | None = None  # seconds and share when progress was told first
 
     def over(self) -> bool:
         """Whether no further mixture is wanted."""
@@ -273,6 +274,10 @@ class _Watch:
         each = self.rounds / self.done if self.done else _ROUNDS  # rounds of a fit
         share = min(max(self.done / self.models, self.rounds / (each * self.models)), 0.99)
         left = spent * (1.0 - share) / share
+        if self.first is None:
+            self.first = (spent, share)
+        elif share > self.first[1]:  # the first round compiles the loops, which says nothing of the others
+            left = (spent - self.first[0]) * (1.0 - share) / (share - self.first[1])
         if self.seconds is not None:
             left = min(left, max(self.seconds - spent, 0.0))
         told = Progress(

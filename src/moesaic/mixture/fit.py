@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, LimitError
-from moesaic.mixture import colours, growth, start
+from moesaic.mixture import colours, growth, segments, start
 from moesaic.mixture.backends import cpu, descent
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads, run
@@ -30,12 +30,14 @@ STEPS = 700  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
+STARTS = {"gradient": start.begin, "segments": segments.begin, "even": start.begin_even}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
     """How a fit moves; the defaults are those of docs/fitting.md."""
 
+    start: str = "gradient"  # where kernels begin: a key of STARTS; see docs/denoising.md for when "segments" helps
     rate_centre: float = 0.5  # standard deviations of the kernel, a step of Adam at the start of the cosine
     rate_shape: float = 0.16  # relative change of the factor
     rate_prior: float = 0.1  # nats
@@ -192,6 +194,17 @@ def fit_pixels(
     return search.mixture()
 
 
+def starter(config: FitConfig) -> Callable[..., cpu.Packed]:
+    """What places the kernels of a fit.
+
+    Raises:
+        ArgumentError: no such start is known.
+    """
+    if config.start not in STARTS:
+        raise ArgumentError(f"start ({config.start!r}) must be one of {', '.join(STARTS)}")
+    return STARTS[config.start]
+
+
 @dataclass(slots=True)
 class _Fit:
     """One picture being fitted: the kernels, the means of Adam, and the clock."""
@@ -210,8 +223,12 @@ class _Fit:
     def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
         """Place kernels anew, more than asked for, and descend to the number asked for."""
         several = experts if steps is not None and steps < 4 * self.config.apart else self.config.surplus * experts
-        self.packed = start.begin(self.target, round(several), self.order, np.random.default_rng(self.seed))
+        self.place(round(several))
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
+
+    def place(self, kernels: int) -> None:
+        """Begin with so many kernels, where the configuration wants them."""
+        self.packed = starter(self.config)(self.target, kernels, self.order, np.random.default_rng(self.seed))
 
     def mixture(self) -> Mixture:
         """What has been fitted, as tensors."""

@@ -27,7 +27,7 @@ from moesaic.mixture.backends import gpu, gpu_descent, gpu_gather, gpu_survey
 from moesaic.mixture.backends.cover import exact_margin
 from moesaic.mixture.backends.gpu_canvas import Canvas, canvas
 from moesaic.mixture.backends.gpu_lists import Lists, list_kernels, rounded
-from moesaic.mixture.fit import FitConfig, Progress
+from moesaic.mixture.fit import FitConfig, Progress, starter
 from moesaic.mixture.gpu_growth import GONE, State
 from moesaic.mixture.model import Mixture
 
@@ -116,7 +116,14 @@ class Batch:
             channels,
         )
         for picture, (pixels, number) in enumerate(zip(pictures, several, strict=True)):
-            found = gpu_start.begin(pixels, number, self.order, np.random.default_rng(self.seed))
+            random, begin = np.random.default_rng(self.seed), starter(c)
+            if c.start == "gradient":
+                found = gpu_start.begin(pixels, number, self.order, random)
+            else:  # the other starts are not worth a twin
+                packed = begin(np.ascontiguousarray(self.targets[picture]), number, self.order, random)
+                arrays = (packed.centres, packed.geometry, packed.experts)
+                x, y, z = (torch.from_numpy(a).to(self.device) for a in arrays)
+                found = x, y, z
             rows = slice(picture * places, picture * places + number)
             for into, values in zip((self.state.centres, self.state.geometry, self.state.experts), found, strict=True):
                 into[rows] = values

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moesaic.mixture import start
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import exact_margin
 from moesaic.mixture.fit import _Fit
@@ -70,7 +69,7 @@ class NoisyFit(_Fit):
         """
         pixels = self.target.shape[1] * self.target.shape[2]
         count = max(begin_with(pixels, sigma, config), 2 * experts if experts else 0)
-        self.packed = start.begin(self.target, count, self.order, np.random.default_rng(self.seed))
+        self.place(count)
         noise = config.worth * (sigma / 255.0) ** 2
         rates = self._rates()
         first = np.zeros((count, len(rates)), np.float32)
