@@ -44,6 +44,16 @@ def launches() -> list[tuple[str, Any, dict[str, Any], int]]:
         ("bound_cells", gpu_lists.bound_cells, {"SIDE": 16} | near, 4),
         ("write_cells", gpu_lists.write_cells, {"SIDE": 16} | chunk, 4),
     ]
+    # an argument of 1 becomes a constant of its own form
+    found += [
+        ("bound_top, one segment", gpu_lists.bound_top, top | {"WIDTH": gpu_lists.NEAR, "segments": 1}, 4),
+        ("count_top, one segment", gpu_lists.count_top, top | chunk | {"segments": 1}, 4),
+        ("write_top, one segment", gpu_lists.write_top, top | chunk | {"segments": 1}, 4),
+        ("bound_cells, one list above", gpu_lists.bound_cells, {"SIDE": 16, "stride": 1} | near, 4),
+        ("write_cells, one list above", gpu_lists.write_cells, {"SIDE": 16, "stride": 1} | chunk, 4),
+        ("backward, one share", gpu_tiles.backward, RGB | {"UNROLL": gpu.BACK_UNROLL, "shares": 1}, gpu.BACK_WARPS),
+        ("survey, one share", gpu_survey.survey, RGB | {"shares": 1}, gpu.BACK_WARPS),
+    ]
     draw, back = {"UNROLL": gpu.DRAW_UNROLL}, {"UNROLL": gpu.BACK_UNROLL}
     for kind in KINDS:
         width = 6 + kind["C"] * (1 + 2 * kind["ORDER"])
@@ -74,7 +84,7 @@ def resources(function: Any, constants: dict[str, Any], warps: int) -> dict[str,
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)
-        if signature[name].startswith("*") or name == "room"
+        if signature[name].startswith("*") or name in ("room", "wide")
     }
     constexprs = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(function, signature, constexprs=constexprs, attrs=aligned)
