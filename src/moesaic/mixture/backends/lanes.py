@@ -213,7 +213,7 @@ def _scaled(typing, lanes, whole):
             return builder.call(scale, [*args, ir.Constant(_VECTOR, ir.Undefined), everywhere, rounding_as_set])
         power = builder.shl(builder.fptosi(args[1], _WHOLE), ir.Constant(_WHOLE, [23] * WIDTH))
         scaled = builder.bitcast(builder.add(builder.bitcast(args[0], _WHOLE), power), _VECTOR)
-        held = builder.fcmp_ordered(">", args[1], ir.Constant(_VECTOR, [-126.0] * WIDTH))
+        held = builder.fcmp_ordered(">=", args[1], ir.Constant(_VECTOR, [-126.0] * WIDTH))
         return builder.select(held, scaled, ir.Constant(_VECTOR, [0.0] * WIDTH))
 
     return LANES(LANES, LANES), code
