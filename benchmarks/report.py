@@ -9,6 +9,7 @@ from benchmarks import (
     plots,
     report_denoise,
     report_fit,
+    report_gpu,
     report_rates,
     report_render,
     report_segment,
@@ -18,7 +19,10 @@ from benchmarks.floors import Floor, all_floors
 from benchmarks.record import RESULTS, ROOT, Row, read
 from benchmarks.tables import short, table
 
-NAMES = ("fit", "rate_distortion", "render", *report_segment.NAMES, *report_denoise.NAMES, *report_starts.NAMES)
+NAMES = (
+    *("fit", "rate_distortion", "render", "gpu", "gpu_resources"),
+    *(*report_segment.NAMES, *report_denoise.NAMES, *report_starts.NAMES),
+)
 OPENING = """# Benchmarks
 
 Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures everything
@@ -43,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked.docs.mkdir(parents=True, exist_ok=True)
     (asked.docs / "benchmarks.md").write_text(text(records, images), encoding="utf-8")
     report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
+    report_segment.renew(asked.docs / "gpu.md", report_gpu.blocks(records))
     report_segment.renew(asked.docs / "denoising.md", report_denoise.blocks(records) | report_starts.blocks(records))
 
 
