@@ -9,7 +9,7 @@ from benchmarks.record import Row, rows
 from benchmarks.starts import chosen
 from benchmarks.tables import figure, origin, table
 
-NAMES = ("noise_estimate", "starts")
+NAMES = ("noise_estimate", "starts", "starts_pruned")
 
 
 def blocks(records: dict[str, Row | None]) -> dict[str, str]:
@@ -17,7 +17,7 @@ def blocks(records: dict[str, Row | None]) -> dict[str, str]:
     texts = {
         "noise estimate": _estimates(records["noise_estimate"]),
         "starts regression": _regression(records["starts"]),
-        "starts denoising": [*_denoising(records["starts"]), *_pruned(records["starts"])],
+        "starts denoising": [*_denoising(records["starts"]), *_pruned(records["starts_pruned"])],
     }
     return {name: "\n\n".join(parts) for name, parts in texts.items()}
 
@@ -85,7 +85,7 @@ def _pruned(record: Row | None) -> list[str]:
             body.append([f"sigma {sigma}, {how}", *cells])
     words = f"The fits of `moesaic.denoise` from each start, on {', '.join(_values(found, 'picture'))}:"
     head = ["start", "experts left", "one fit, dB", "mean of 3, dB", "s a fit"]
-    return [words, table(head, body)] if body else [origin(record, "starts", "pruned")]
+    return [origin(record, "starts_pruned", "pruned"), *([words, table(head, body)] if body else [])]
 
 
 _PRUNED = (("experts", 0), ("single", 2), ("mean", 2), ("seconds", 1))

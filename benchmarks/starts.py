@@ -1,6 +1,7 @@
 """Where kernels begin: by the gradient, from superpixels, or evenly; fits of clean pictures, and of noisy ones.
 
-How many experts and steps a noisy picture is given is chosen for each start on training pictures, and then kept.
+How many experts and steps a noisy picture is given is chosen for each start on training pictures, and then kept. The
+part `pruned`, on the fits of `moesaic.denoise` as they are, has a record of its own, `starts_pruned`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit
 from moesaic.mixture.observed import Pixels
 from moesaic.mixture.render import render
 
+MODULE = "benchmarks.starts"
 PARTS = ("choice", "regression", "denoising", "pruned")
 EXPERTS, CURVE = (10_000, 2_000), (50, 100, 200, 400)  # of the fits of clean pictures
 SIGMAS = (25, 50)
@@ -40,10 +42,18 @@ def main(arguments: list[str] | None = None) -> None:
     asked = options.parse_args(arguments)
     shown = gallery(asked.pictures)
     settings = {"pictures": shown.name, "threads": asked.threads or 1, "noise": "unclipped, default_rng(seed)"}
-    record = Record("starts", settings=settings, folder=asked.results, resume=asked.resume)
     few = {source.name: pixels_of(source.read().pixels) for source in shown.only(asked.only or FOUR)}
-    bench = Bench(record, asked.threads or 1)
     parts = asked.parts.split(",")
+    if "pruned" in parts:
+        kept = Record("starts_pruned", settings=settings, folder=asked.results, resume=asked.resume, module=MODULE)
+        bench = Bench(kept, asked.threads or 1)
+        for sigma, how in itertools.product(SIGMAS, STARTS):
+            for name, picture in few.items():
+                bench.prune(name, picture, sigma, how)
+    if parts == ["pruned"]:
+        return
+    record = Record("starts", settings=settings, folder=asked.results, resume=asked.resume)
+    bench = Bench(record, asked.threads or 1)
     if "choice" in parts:
         grid = itertools.product(SIGMAS, asked.shares, asked.steps, STARTS)
         training = training_pictures()
@@ -59,10 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
             share, steps = chosen(rows(record.content, "choice"), what, sigma, how)
             for name, picture in few.items():
                 bench.denoise("denoising", name, picture, sigma, share, steps, how)
-    if "pruned" in parts:
-        for sigma, how in itertools.product(SIGMAS, STARTS):
-            for name, picture in few.items():
-                bench.prune(name, picture, sigma, how)
 
 
 class Bench:

@@ -16,7 +16,7 @@ def test_estimates(tmp_path):
     for method, mean in (("moesaic", 1.01), ("scikit-image", 1.4)):
         row = {"set": "kodak", "pictures": 24, "noise": "clipped", "sigma": 5, "method": method}
         record.put("ratios", method, row | {"mean": mean, "least": 0.9, "most": 1.5, "beyond": 3, "seconds": 0.1})
-    text = blocks({"noise_estimate": record.content, "starts": None})["noise estimate"]
+    text = blocks(dict.fromkeys(NAMES) | {"noise_estimate": record.content})["noise estimate"]
     assert text.splitlines()[-1] == (
         "| kodak (24), clipped, 5 | 1.010 | 0.900 to 1.500 | 3 | 1.400 | 0.900 to 1.500 | 3 |"
     )
@@ -33,8 +33,9 @@ def test_starts(tmp_path):
             row |= {"experts": 100, "single": single - lower, "mean": mean - lower, "seconds": 1.0}
             record.put(section, f"{share}", row)
     row = {"picture": "a", "sigma": 25, "start": "even", "experts": 900, "single": 27.0, "mean": 28.0, "seconds": 1.0}
-    record.put("pruned", "a", row)
-    texts = blocks({"noise_estimate": None, "starts": record.content})
+    pruned = Record("starts_pruned", settings={}, folder=tmp_path)
+    pruned.put("pruned", "a", row)
+    texts = blocks({"noise_estimate": None, "starts": record.content, "starts_pruned": pruned.content})
     assert texts["starts regression"].splitlines()[-1] == "| 2,000 kernels, even | 30.50 | 2.0 |"
     chosen = "| sigma 25, even | 75 px, 50 steps | 27.00 | 26.50 | 40 px, 200 steps | 29.00 | 28.50 |"
     assert chosen in texts["starts denoising"]
