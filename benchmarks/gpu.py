@@ -174,6 +174,8 @@ class Work:
         self.record, self.device, self.sources = record, device, sources
         self.experts, self.steps = experts, steps or STEPS
         self.first = planes(sources[0])
+        self.turns = 50
+        self.copied, self.chained = 4.0, 2000  # GiB copied, and times that a chain is run, for the ceilings
         self._mixture: Mixture | None = None
         self._limits: dict[str, float] = {}
 
@@ -190,7 +192,7 @@ class Work:
         from benchmarks import gpu_ceilings
 
         if not self._limits:
-            self._limits = gpu_ceilings.ceilings(self.device)
+            self._limits = gpu_ceilings.ceilings(self.device, gibibytes=self.copied, times=self.chained)
         return self._limits
 
     def put(self, section: str, key: str, row: dict[str, Any]) -> None:
@@ -205,10 +207,10 @@ class Work:
 
     def wall(self, call: Callable[[], Any]) -> tuple[float, Any]:
         """Seconds of a call, and what it gave."""
-        torch.cuda.synchronize(self.device)
+        wait(self.device)
         began = time.perf_counter()
         result = call()
-        torch.cuda.synchronize(self.device)
+        wait(self.device)
         return time.perf_counter() - began, result
 
     def ceilings(self) -> None:
@@ -226,9 +228,9 @@ class Work:
 
         drawn = Drawn(self.mixture)
         times = {
-            "draw": gpu_ceilings.replayed(drawn.draw, self.device),
-            "list_and_draw": gpu_ceilings.replayed(drawn.list_and_draw, self.device),
-            "call": 1e3 * min(self.wall(lambda: render(self.mixture))[0] for _ in range(20)),
+            "draw": gpu_ceilings.replayed(drawn.draw, self.device, turns=self.turns),
+            "list_and_draw": gpu_ceilings.replayed(drawn.list_and_draw, self.device, turns=self.turns),
+            "call": 1e3 * min(self.wall(lambda: render(self.mixture, backend="gpu"))[0] for _ in range(self.turns)),
         }
         work = gpu_work.frame(drawn.pairs, drawn.sheet.pixels)
         row = {"experts": len(self.mixture), "pairs": drawn.pairs, **work}
@@ -254,8 +256,10 @@ class Work:
         made._make_room(gpu.list_exactly(made.sheet, made._kernels(), made.config.margin).needed.tolist())
         lists = made._list()
         pairs = gpu_gather.by_kernel(lists, len(made.state.centres))
-        ours = gpu_ceilings.replayed(lambda: made._step(lists, pairs), self.device)
-        listing = gpu_ceilings.replayed(lambda: gpu_gather.by_kernel(made._list(), self.experts), self.device)
+        ours = gpu_ceilings.replayed(lambda: made._step(lists, pairs), self.device, turns=self.turns)
+        listing = gpu_ceilings.replayed(
+            lambda: gpu_gather.by_kernel(made._list(), self.experts), self.device, turns=self.turns
+        )
         count = int(lists.start[-1])
         work = gpu_work.step(count, made.sheet.pixels, self.experts)
         row = {
@@ -283,8 +287,8 @@ class Work:
             row: dict[str, Any] = {"form": form, "groups": groups, "step_ms": None}
             try:
                 cut = gpu_plain.cut(lists.start, lists.kernel, lists.bars, target, groups)
-                call = gpu_plain.stepper(parameters, cut, form)
-                row["step_ms"] = round(gpu_ceilings.replayed(call, self.device, turns=20, inner=2), 4)
+                call = gpu_plain.stepper(parameters, cut, form, compiled=self.device.type == "cuda")
+                row["step_ms"] = round(gpu_ceilings.replayed(call, self.device, turns=self.turns, inner=2), 4)
             except Exception as cause:  # noqa: BLE001  a rival that cannot run here is told, and the others count
                 row["failed"] = f"{type(cause).__name__}: {str(cause).strip()[:80].replace('/', ' ')}"
             found.append(row)
@@ -310,11 +314,11 @@ class Work:
         """All pictures in one go, read beforehand."""
         targets = [planes(source) for source in self.sources]
         made = batch(targets, self.experts, self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
+        hold(self.device, None)
         seconds, mixtures = self.wall(lambda: made.fit(steps=self.steps, seconds=None))
         rows = [score(m, t) for m, t in zip(mixtures, targets, strict=True)]
         row = {"pictures": len(targets), "seconds": round(seconds, 4), "psnr": mean(rows, "psnr")}
-        row["peak_gib"] = round(torch.cuda.max_memory_allocated(self.device) / 2**30, 3)
+        row["peak_gib"] = peak_gib(self.device)
         self.put("batch", "all", row)
 
     def large(self, width: int, height: int, experts: int) -> None:
@@ -323,28 +327,45 @@ class Work:
 
         target = mosaic([planes(source) for source in self.sources], width, height)
         self._mixture = None
-        torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, MEMORY * 2**30 / total), self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
+        hold(self.device, MEMORY)
         batch([target], experts, self.device).fit(steps=2, seconds=None)  # compiles the larger cells
         seconds, (mixture,) = self.wall(
             lambda: batch([target], experts, self.device).fit(steps=self.steps, seconds=None)
         )
-        torch.cuda.empty_cache()
-        drawing, _ = min(self.wall(lambda: render(mixture)) for _ in range(3))
+        drawing = min(self.wall(lambda: render(mixture, backend="gpu"))[0] for _ in range(3))
         row = {"width": width, "height": height, "experts": len(mixture), "steps": self.steps}
         row |= {"seconds": round(seconds, 3), "render_ms": round(1e3 * drawing, 3)}
-        row["peak_gib"] = round(torch.cuda.max_memory_reserved(self.device) / 2**30, 3)
-        error = float(((render(mixture).cpu().clamp(0, 1).numpy() - target) ** 2).mean(dtype=np.float64))
+        row["peak_gib"] = peak_gib(self.device)
+        error = float(((render(mixture, backend="gpu").cpu().clamp(0, 1).numpy() - target) ** 2).mean(dtype=np.float64))
         self.put("large", f"{width}x{height}", row | {"psnr": round(-10 * math.log10(error), 3)})
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def hold(device: torch.device, gibibytes: int | None) -> None:
+    """Count memory anew, and allow no more than so much of it from now on."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        if gibibytes is not None:
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, gibibytes * 2**30 / total), device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: torch.device) -> float:
+    """The most memory that was held, kept free for reuse included."""
+    return round(torch.cuda.max_memory_reserved(device) / 2**30, 3) if device.type == "cuda" else 0.0
 
 
 def score(mixture: Mixture, target: np.ndarray) -> dict[str, float]:
     """Quality of a mixture's picture, drawn where it is."""
     from moesaic.mixture.render import render
 
-    drawn = render(mixture).cpu().numpy()
+    drawn = render(mixture, backend="gpu").cpu().numpy()
     return quality.score(*(np.ascontiguousarray(p.transpose(1, 2, 0)) for p in (drawn, target)))
 
 

@@ -26,20 +26,21 @@ def chains(x, times, m, c, WIDTH: tl.constexpr, CHAIN: tl.constexpr):
     tl.store(x + i, v)
 
 
-def ceilings(device: torch.device, *, gibibytes: float = 4.0, times: int = 2000, turns: int = 7) -> dict[str, float]:
+def ceilings(
+    device: torch.device, *, gibibytes: float, times: int, size: int = 2**21, turns: int = 7
+) -> dict[str, float]:
     """Bandwidth of a large copy, read and written bytes counted, and the rate of fused multiply-adds in float32."""
     source = torch.rand(int(gibibytes * 2**28), device=device)
     into = torch.empty_like(source)
     copied = timed(lambda: into.copy_(source), device, turns=turns)
-    size = 2**21
     numbers = torch.rand(size, device=device)
     grid = (size // 1024,)
     computed = timed(
         lambda: chains[grid](numbers, times, 0.999, 1e-3, WIDTH=1024, CHAIN=CHAIN, num_warps=4), device, turns=turns
     )
     return {
-        "copy_gb_per_s": round(2 * 4 * source.numel() / (1e6 * copied), 1),
-        "fma_gflops": round(2.0 * size * times * CHAIN / (1e6 * computed), 1),
+        "copy_gb_per_s": float(f"{2 * 4 * source.numel() / (1e6 * copied):.4g}"),
+        "fma_gflops": float(f"{2.0 * size * times * CHAIN / (1e6 * computed):.4g}"),
     }
 
 

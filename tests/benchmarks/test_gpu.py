@@ -7,12 +7,23 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from benchmarks import gpu as benchmark
-from benchmarks import gpu_ceilings, gpu_plain, gpu_work
+from benchmarks import gpu_ceilings, gpu_plain, gpu_work, report_gpu
+from benchmarks.pictures import gallery
+from benchmarks.record import Record, read
 from moesaic.mixture.backends import gpu as backend
+from moesaic.mixture.fit import FitConfig
+from moesaic.mixture.fit_gpu import Batch
+
+
+def quick(targets, experts, device):
+    """A fit that solves the colours in one step."""
+    return Batch(targets, [experts] * len(targets), 0, 0, FitConfig(solve=1), device)
+
 
 DEVICE = torch.device("cpu" if backend.interpreted() else "cuda")
 
@@ -106,6 +117,29 @@ def test_ceilings_at_tiny_size():
         expected = 0.5 * expected + 1.0
     torch.testing.assert_close(numbers.cpu(), torch.full((64,), expected))
     assert gpu_ceilings.timed(lambda: None, torch.device("cpu"), turns=3) < 100.0
+
+
+def test_every_part_runs_at_tiny_size(crop, tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray((255 * crop[:, :12, :14].transpose(1, 2, 0)).astype(np.uint8)).save(
+            tmp_path / "pictures" / f"{name}.png"
+        )
+    record = Record("gpu", settings={}, folder=tmp_path, module="benchmarks.gpu")
+    sources = gallery(tmp_path / "pictures").sources
+    work = benchmark.Work(record, DEVICE, sources, experts=2, steps=1)
+    work.turns, work.copied, work.chained = 1, 1e-5, 1
+    monkeypatch.setattr(benchmark, "batch", quick)
+    monkeypatch.setattr(gpu_ceilings.ceilings, "__kwdefaults__", {"size": 1024, "turns": 1})
+    monkeypatch.setattr(benchmark, "MEMORY", 100)
+    for part in benchmark.PARTS[:-1]:
+        getattr(work, part)()
+    work.large(20, 14, 2)
+    told = read(tmp_path / "gpu.json")
+    assert set(told["results"]) == set(benchmark.PARTS)
+    assert not any("failed" in rival for rival in told["results"]["step"]["a"]["rivals"])
+    found = report_gpu.blocks({"gpu": told, "gpu_resources": None, "render": None})
+    assert "times" in found["gpu targets"]
 
 
 def test_large_pictures_are_put_together(crop):

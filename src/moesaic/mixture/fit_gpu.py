@@ -216,7 +216,7 @@ class Batch:
     def _descend(self, steps: int | None, seconds: float | None) -> None:
         c = self.config
         began = time.perf_counter()
-        done, count, last = 0.0, 0, 0
+        done, count, last, seen = 0.0, 0, 0, 0
         if steps is not None:
             self._pace(1.0 / steps)
         kept, at = self._snapshot(), (0, 0)
@@ -232,19 +232,19 @@ class Batch:
             if steps is None:
                 self._pace(min(done, 1.0) / count)
             asked = max(c.apart, int((steps or count / max(done, 1e-6)) / c.rounds))
-            due = count - last >= -(-asked // c.relist) * c.relist
-            if due and done <= c.until:
+            gap = -(-asked // c.relist) * c.relist
+            if count - last >= gap and done <= c.until:
                 last = count
                 self._run("round", self._round)
-            if due or done >= 1.0:  # now and then the host looks whether lists were cut short
+            if count - seen >= gap or done >= 1.0:  # now and then the host looks whether lists were cut short
                 needed = self.most.tolist()
                 if any(pairs > wide for pairs, wide in zip(needed, self.room, strict=True)):
                     self._restore(kept)
                     count, last = at
-                    done = 0.0
+                    done, seen = 0.0, count
                     self._make_room(needed)
                     continue
-                kept, at = self._snapshot(), (count, last)
+                kept, at, seen = self._snapshot(), (count, last), count
                 self.most.zero_()
             if self.progress is not None:
                 self._tell(count, steps, done, spent, seconds)

@@ -67,14 +67,7 @@ def fit_many(
         targets.append(np.ascontiguousarray(pixels, dtype=np.float32))
     numbers = _numbers(experts, targets)
     if there is None:
-        alone: dict[str, Any] = {
-            "steps": steps,
-            "order": order,
-            "seed": seed,
-            "threads": threads,
-            "config": config,
-            "device": "cpu",
-        }
+        alone: dict[str, Any] = {"steps": steps, "order": order, "seed": seed, "threads": threads, "config": config}
         return [fit_pixels(t, experts=n, device="cpu", **alone) for t, n in zip(targets, numbers, strict=True)]
     from moesaic.mixture.fit_gpu import Batch
 

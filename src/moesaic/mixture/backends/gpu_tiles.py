@@ -206,10 +206,10 @@ def forward(
                 value3 += w * expert(record, room, q, live, x, y, 3, C, ORDER)
         i += UNROLL
     total = tl.maximum(total, 1e-37)  # zero beyond the canvas's edge, or under a list made for other kernels
-    inverse = 1.0 / total
     tl.store(level + first + plane, peak + tl.log2(total), mask=inside)
     finish(
-        first, plane, size, inside, value0 * inverse, value1 * inverse, value2 * inverse, value3 * inverse,
+        first, plane, size, inside,
+        tl.div_rn(value0, total), tl.div_rn(value1, total), tl.div_rn(value2, total), tl.div_rn(value3, total),
         target, picture, slope, base, error, C, COMPARE,
     )  # fmt: skip
 
