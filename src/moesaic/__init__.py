@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moesaic.mixture.denoise import Denoised, denoise
     from moesaic.mixture.enlarge import enlarge
     from moesaic.mixture.fit import fit
+    from moesaic.mixture.fit_many import fit_many
     from moesaic.mixture.model import Mixture
     from moesaic.mixture.render import render
     from moesaic.zoo import create_model, list_models, load_model
@@ -32,6 +33,7 @@ __all__ = [
     "encode",
     "enlarge",
     "fit",
+    "fit_many",
     "list_models",
     "load",
     "load_model",
@@ -53,6 +55,7 @@ _HOMES = {
     "encode": "moesaic.codec",
     "enlarge": "moesaic.mixture.enlarge",
     "fit": "moesaic.mixture.fit",
+    "fit_many": "moesaic.mixture.fit_many",
     "list_models": "moesaic.zoo",
     "load": "moesaic.codec",
     "load_model": "moesaic.zoo",
