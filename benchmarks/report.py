@@ -5,12 +5,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import plots, report_enlarge, report_fit, report_rates, report_render, report_segment
+from benchmarks import (
+    plots,
+    report_denoise,
+    report_enlarge,
+    report_fit,
+    report_gpu,
+    report_rates,
+    report_render,
+    report_segment,
+    report_starts,
+)
 from benchmarks.floors import Floor, all_floors
 from benchmarks.record import RESULTS, ROOT, Row, read
 from benchmarks.tables import short, table
 
-NAMES = ("fit", "rate_distortion", "render", *report_segment.NAMES, *report_enlarge.NAMES)
+NAMES = (
+    *("fit", "rate_distortion", "render", "gpu", "gpu_resources"),
+    *(*report_segment.NAMES, *report_denoise.NAMES, *report_starts.NAMES, *report_enlarge.NAMES),
+)
 OPENING = """# Benchmarks
 
 Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures everything
@@ -34,8 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     images = plots.draw_all(records, asked.docs / "images")
     asked.docs.mkdir(parents=True, exist_ok=True)
     (asked.docs / "benchmarks.md").write_text(text(records, images), encoding="utf-8")
-    report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
     report_segment.renew(asked.docs / "enlarging.md", report_enlarge.blocks(records))
+    report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
+    report_segment.renew(asked.docs / "gpu.md", report_gpu.blocks(records))
+    report_segment.renew(asked.docs / "denoising.md", report_denoise.blocks(records) | report_starts.blocks(records))
 
 
 def text(records: dict[str, Row | None], images: dict[str, str]) -> str:

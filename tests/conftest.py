@@ -11,6 +11,10 @@ import torch
 from hypothesis import settings
 from skimage import data
 
+# Without a device, GPU kernels run under Triton's interpreter, which must be asked for before triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Compiled code makes the first example slow, so no deadline; in CI the examples are the same in every run.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

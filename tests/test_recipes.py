@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ import typer
 from moesaic.cli.verbs import app
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SETTINGS = ("DATA", "OUT", "MINUTES", "SEEDS", "SIZE", "EPOCHS", "SEED", "THREADS")
+TRAINING = sorted(file for file in RECIPES.glob("*.sh") if not file.stem.startswith("bench_"))
+SETTINGS = ("DATA", "OUT", "MINUTES", "SEEDS", "SIZE", "EPOCHS", "SEED", "THREADS", "PYTHON")
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
 while (($#)); do
@@ -72,7 +74,7 @@ def test_every_recipe_is_for_bash_and_can_be_run():
         assert os.access(file, os.X_OK)
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.sh")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", TRAINING, ids=lambda file: file.stem)
 def test_every_call_is_one_that_the_command_line_knows(run, file):
     code, calls = run(file.name, DATA=".")
     assert code == 0
@@ -86,6 +88,16 @@ def test_data_has_to_be_named(run, file):
     code, calls = run(file.name)
     assert code != 0
     assert not calls
+
+
+def test_the_benchmark_of_the_gpu_names_what_it_runs(run, tmp_path):
+    text = (RECIPES / "bench_gpu.sh").read_text()
+    modules = re.findall(r"-m (benchmarks\.\w+)", text)
+    assert modules == ["benchmarks.gpu_resources", "benchmarks.gpu"]
+    for module in modules:
+        assert (RECIPES.parent / Path(*module.split("."))).with_suffix(".py").is_file()
+    code, calls = run("bench_gpu.sh", DATA=".", OUT=str(tmp_path), PYTHON="python")
+    assert (code, calls) == (0, [])
 
 
 def test_the_comparison_has_every_arm_for_every_seed(run, tmp_path):

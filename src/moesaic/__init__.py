@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
+    from moesaic.mixture.denoise import Denoised, denoise
+    from moesaic.mixture.enlarge import enlarge
     from moesaic.mixture.fit import fit
+    from moesaic.mixture.fit_many import fit_many
     from moesaic.mixture.model import Mixture
     from moesaic.mixture.render import render
     from moesaic.zoo import create_model, list_models, load_model
@@ -19,14 +22,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Denoised",
     "Mixture",
     "MoesaicError",
     "Picture",
     "__version__",
     "create_model",
     "decode",
+    "denoise",
     "encode",
+    "enlarge",
     "fit",
+    "fit_many",
     "list_models",
     "load",
     "load_model",
@@ -38,13 +45,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Denoised": "moesaic.mixture.denoise",
     "Mixture": "moesaic.mixture.model",
     "MoesaicError": "moesaic.errors",
     "Picture": "moesaic.image",
     "create_model": "moesaic.zoo",
     "decode": "moesaic.codec",
+    "denoise": "moesaic.mixture.denoise",
     "encode": "moesaic.codec",
+    "enlarge": "moesaic.mixture.enlarge",
     "fit": "moesaic.mixture.fit",
+    "fit_many": "moesaic.mixture.fit_many",
     "list_models": "moesaic.zoo",
     "load": "moesaic.codec",
     "load_model": "moesaic.zoo",

@@ -23,17 +23,16 @@ class StandIn:
     calls: list[dict[str, Any]] = field(default_factory=list)
     refuses: int = 0  # the number of a call that fails
 
-    def __call__(self, picture, *, sigma=None, models=8, experts=None, seed=0, progress=None, **more) -> Any:
-        told = {"sigma": sigma, "models": models, "experts": experts, "seed": seed}
-        self.calls.append(told | {"size": (picture.width, picture.height)} | more)
+    def __call__(self, picture, *, progress, **told) -> Any:
+        self.calls.append({"size": (picture.width, picture.height), **told})
         if len(self.calls) == self.refuses:
             raise ArgumentError("not this one")
         return SimpleNamespace(
             picture=replace(picture, pixels=picture.pixels * np.float32(0.5)),
-            sigma=17.12345 if sigma is None else sigma,
-            estimated=sigma is None,
-            experts=experts or 1234,
-            models=models,
+            sigma=17.12345 if told["sigma"] is None else told["sigma"],
+            estimated=told["sigma"] is None,
+            experts=told["experts"] or 1234,
+            models=0 if told["sigma"] == 0 else told["models"],
         )
 
 
@@ -52,7 +51,9 @@ def test_writes_beside_the_input_and_tells_the_level(moe, picture, denoiser, tmp
     with Image.open(tmp_path / "dusk.jpg") as before, Image.open(tmp_path / "dusk.denoised.png") as after:
         assert (after.mode, after.size) == ("RGB", (32, 24))
         assert np.asarray(after, float) == pytest.approx(np.asarray(before, float) / 2, abs=0.51)
-    assert denoiser.calls == [{"sigma": None, "models": 8, "experts": None, "seed": 0, "size": (32, 24)}]
+    assert denoiser.calls == [
+        {"sigma": None, "models": 8, "experts": None, "seconds": None, "seed": 0, "size": (32, 24)}
+    ]
 
 
 def test_figures_as_json(moe, picture, denoiser):
@@ -145,5 +146,17 @@ def test_what_cannot_be_done_is_one_line(moe, picture, denoiser, arguments, says
 
 
 def test_sigma_of_zero_is_allowed(moe, picture, denoiser):
-    assert moe("denoise", picture("a.png"), "--sigma", "0").code == 0
+    ran = moe("denoise", picture("a.png"), "--sigma", "0")
+    assert ran.code == 0
+    assert "sigma 0.0 as given, nothing to take out" in ran.out
     assert denoiser.calls[0]["sigma"] == 0.0
+
+
+def test_the_library_behind_it(moe, picture, tmp_path):
+    ran = moe("denoise", picture("a.png", mode="RGBA"), "--sigma", "20", "--models", "2", "--json", "--quiet")
+    (told,) = ran.objects
+    assert (ran.code, told["sigma"], told["estimated"], told["models"]) == (0, 20.0, False, 2)
+    assert told["experts"] >= 1
+    before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("a.png", "a.denoised.png"))
+    assert np.array_equal(before[..., 3], after[..., 3])
+    assert not np.array_equal(before, after)

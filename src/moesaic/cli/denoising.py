@@ -83,12 +83,17 @@ def denoise(
 
     for job in jobs[:1]:  # the others of several are named here
         picture_files.format_of(job.output or job.source, None)
-    limits = {} if seconds is None else {"seconds": seconds}
 
     def work(job: "Job") -> Figures:
         noisy = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         found = moesaic.denoise(
-            noisy, sigma=sigma, models=models, experts=experts, seed=seed, progress=report.progress, **limits
+            noisy,
+            sigma=sigma,
+            models=models,
+            experts=experts,
+            seconds=seconds,
+            seed=seed,
+            progress=report.progress,
         )
         if job.output is not None:
             moesaic.write_picture(found.picture, job.output, force=force, metadata=metadata.value)
@@ -106,8 +111,8 @@ def denoise(
 
 def _told(figures: Figures) -> str:
     how = "estimated" if figures["estimated"] else "as given"
-    size = f"{figures['models']} x {figures['experts']:,} experts"
-    return f"sigma {figures['sigma']:.1f} {how}, {size}, {figures['seconds']:.2f} s"
+    made = f"{figures['models']} x {figures['experts']:,} experts" if figures["models"] else "nothing to take out"
+    return f"sigma {figures['sigma']:.1f} {how}, {made}, {figures['seconds']:.2f} s"
 
 
 def _is_source(path: Path) -> bool:

@@ -81,12 +81,14 @@ class Report:
         """Takes the library's news of one input; the callback of `moesaic.encode`."""
         share = _share(now)
         left = f"{_clock(now.seconds_left)} left"
+        if _known(now.psnr):
+            left = f"{now.psnr:.2f} dB, {left}"
         if self._bar is not None:
-            news = f"{now.phase} {now.psnr:.2f} dB, {left}"
+            news = f"{now.phase} {left}"
             self._bar.update(self._bar.task_ids[0], completed=share, total=1.0, news=news)
         elif not self._quiet and time.monotonic() - self._told >= _PLAIN_EVERY:
             self._told = time.monotonic()
-            say(f"{self._title}: {now.phase} {share:.0%}, {now.psnr:.2f} dB, {left}")
+            say(f"{self._title}: {now.phase} {share:.0%}, {left}")
 
     def done(self, job: Job, figures: Figures) -> None:
         """One input went well."""

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, LimitError
-from moesaic.mixture import colours, growth, start
+from moesaic.mixture import colours, growth, segments, start
 from moesaic.mixture.backends import cpu, descent
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.backends.threads import default_threads, run
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Observed, Pixels
+from moesaic.mixture.render import fitting_device
 
 if TYPE_CHECKING:
     from moesaic.image import PictureSource
@@ -29,12 +30,14 @@ STEPS = 700  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
+STARTS = {"gradient": start.begin, "segments": segments.begin, "even": start.begin_even}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
     """How a fit moves; the defaults are those of docs/fitting.md."""
 
+    start: str = "gradient"  # where kernels begin: a key of STARTS; see docs/denoising.md for when "segments" helps
     rate_centre: float = 0.5  # standard deviations of the kernel, a step of Adam at the start of the cosine
     rate_shape: float = 0.16  # relative change of the factor
     rate_prior: float = 0.1  # nats
@@ -84,6 +87,7 @@ def fit(
     threads: int | None = None,
     progress: Callback | None = None,
     config: FitConfig | None = None,
+    device: str = "auto",
 ) -> Mixture:
     """Fit a mixture to a picture.
 
@@ -98,12 +102,16 @@ def fit(
         threads: of the CPU backend; as many as the process may use when None. Does not change the result.
         progress: called after each step; returning True ends the fit early with what there is.
         config: rates and rhythm.
+        device: "cpu", "cuda" (also "cuda:1"), or "auto": a CUDA device where the GPU backend runs, for all but a psnr.
+            On a GPU a progress callback is told only every few steps.
 
     Returns:
-        The mixture on the picture's canvas, float32; with alpha its colours are premultiplied.
+        The mixture on the picture's canvas, float32; with alpha its colours are premultiplied. It is on the CPU unless
+        another device was named.
 
     Raises:
-        ArgumentError: a number is out of range, or both experts and psnr are given.
+        ArgumentError: a number is out of range, both experts and psnr are given, or a psnr and a CUDA device.
+        BackendError: a CUDA device was named and cannot be used.
         LimitError: the PSNR is not reached with one expert for every two pixels.
         PictureError: the picture cannot be read.
 
@@ -124,6 +132,7 @@ def fit(
         threads=threads,
         progress=progress,
         config=config,
+        device=device,
     )
 
 
@@ -139,6 +148,7 @@ def fit_pixels(
     threads: int | None = None,
     progress: Callback | None = None,
     config: FitConfig | None = None,
+    device: str = "auto",
 ) -> Mixture:
     """`fit` for pixels that have been read already; see there."""
     pixels = target.shape[1] * target.shape[2]
@@ -166,13 +176,33 @@ def fit_pixels(
         raise ArgumentError(f"threads ({threads}) must be at least 1")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
+    if psnr is not None and device not in ("auto", "cpu"):
+        raise ArgumentError(f"device {device!r} cannot search for a psnr: give a number of experts, or device='cpu'")
+    wanted = experts or max(1, round(pixels / PIXELS_PER_EXPERT))
+    spend: dict[str, Any] = {"steps": None if seconds else steps or STEPS, "seconds": seconds}
+    there = fitting_device(device) if psnr is None else None
+    if there is not None:
+        from moesaic.mixture.fit_gpu import Batch
+
+        (fitted,) = Batch([target], [wanted], order, seed, config or FitConfig(), there, progress).fit(**spend)
+        return fitted.to(device="cpu") if device == "auto" else fitted
     search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
     if psnr is None:
-        wanted = experts or max(1, round(pixels / PIXELS_PER_EXPERT))
-        search.fit(wanted, steps=None if seconds else steps or STEPS, seconds=seconds)
+        search.fit(wanted, **spend)
     else:
         search.reach(psnr, steps or STEPS, seconds)
     return search.mixture()
+
+
+def starter(config: FitConfig) -> Callable[..., cpu.Packed]:
+    """What places the kernels of a fit.
+
+    Raises:
+        ArgumentError: no such start is known.
+    """
+    if config.start not in STARTS:
+        raise ArgumentError(f"start ({config.start!r}) must be one of {', '.join(STARTS)}")
+    return STARTS[config.start]
 
 
 @dataclass(slots=True)
@@ -193,8 +223,12 @@ class _Fit:
     def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
         """Place kernels anew, more than asked for, and descend to the number asked for."""
         several = experts if steps is not None and steps < 4 * self.config.apart else self.config.surplus * experts
-        self.packed = start.begin(self.target, round(several), self.order, np.random.default_rng(self.seed))
+        self.place(round(several))
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
+
+    def place(self, kernels: int) -> None:
+        """Begin with so many kernels, where the configuration wants them."""
+        self.packed = starter(self.config)(self.target, kernels, self.order, np.random.default_rng(self.seed))
 
     def mixture(self) -> Mixture:
         """What has been fitted, as tensors."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import logging
 import math
 import operator
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 PIXEL_LIMIT = 2**28  # of one rendered picture; a .moe file of 1 kB could ask for any size
 SIDE = 1e-6  # px, of the smallest region
-_BACKENDS = ("auto", "cpu", "reference")
+_BACKENDS = ("auto", "cpu", "gpu", "reference")
 _forced: ContextVar[str | None] = ContextVar("backend", default=None)
 _log = logging.getLogger(__name__)
 
@@ -39,18 +42,74 @@ def force_backend(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
+@functools.cache
+def gpu_problem() -> str | None:
+    """Why the GPU backend cannot run here, or None; tried once."""
+    try:  # a missing compiler shows only at a launch
+        importlib.import_module("moesaic.mixture.backends.gpu").launch_once()
+    except Exception as cause:  # noqa: BLE001  whatever it is, the reason is kept and shown
+        return f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause).strip() else 'no reason'}"
+    return None
+
+
+@functools.cache
+def _warn(problem: str) -> None:
+    """Say once that the GPU is not used."""
+    _log.warning("the gpu backend cannot run here (%s): drawing and fitting on the CPU", problem)
+
+
 def _backend(asked: str, device: torch.device) -> str:
+    """The backend for a mixture on that device; "cpu" for another device means moving it there and back."""
     name = _forced.get() or asked
     if name not in _BACKENDS:
         raise ArgumentError(f"backend {name!r} is unknown; choose one of {', '.join(_BACKENDS)}")
     if name == "cpu" and device.type != "cpu":
         raise BackendError(f"the cpu backend cannot draw a mixture on {device}: move it with mixture.to(device='cpu')")
+    if name == "gpu":
+        if problem := gpu_problem():
+            raise BackendError(f"the gpu backend cannot run here ({problem}): leave the choice to backend='auto'")
+        gpu = importlib.import_module("moesaic.mixture.backends.gpu")
+        if device.type != "cuda" and not (gpu.interpreted() and device.type == "cpu"):
+            raise BackendError(
+                f"the gpu backend cannot draw a mixture on {device}: move it with mixture.to(device='cuda')"
+            )
     if name != "auto":
         return name
-    if device.type != "cpu":
-        _log.warning("no fast backend for %s yet: drawing with the dense reference", device)
-        return "reference"
-    return "cpu"
+    if device.type == "cpu":
+        return "cpu"
+    if device.type == "cuda":
+        problem = gpu_problem()
+        if problem is None:
+            return "gpu"
+        _warn(problem)
+        return "cpu"
+    _log.warning("no fast backend for %s yet: drawing with the dense reference", device)
+    return "reference"
+
+
+def fitting_device(asked: str) -> torch.device | None:
+    """Where the GPU backend fits when a fit is asked for on that device; None for the CPU's loops.
+
+    Raises:
+        ArgumentError: no such device is known.
+        BackendError: a CUDA device was named and cannot be used.
+    """
+    if _forced.get() == "gpu":
+        gpu = importlib.import_module("moesaic.mixture.backends.gpu")
+        return torch.device("cpu" if gpu.interpreted() else "cuda")
+    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        return None
+    if asked != "auto" and not re.fullmatch(r"cuda(:\d+)?", asked):
+        raise ArgumentError(f"device {asked!r} is unknown; choose one of auto, cpu, cuda, cuda:1")
+    problem = gpu_problem()
+    if problem is None and asked != "auto" and (torch.device(asked).index or 0) >= torch.cuda.device_count():
+        problem = f"there are {torch.cuda.device_count()} CUDA devices"
+    if problem is None:
+        return torch.device("cuda" if asked == "auto" else asked)
+    if asked != "auto":
+        raise BackendError(f"cannot fit on {asked} ({problem}): leave the choice to device='auto'")
+    _warn(problem)
+    return None
 
 
 def render(
@@ -70,12 +129,14 @@ def render(
         size: (width, height) of the output in pixels, instead of a scale.
         region: (left, top, right, bottom) on the canvas in px, fractions and places beyond the canvas allowed; the
             whole canvas when None.
-        backend: "cpu" (tiles in compiled loops), "reference" (dense torch), or "auto" by the mixture's device.
+        backend: "cpu" (tiles in compiled loops), "gpu" (tiles in Triton programs), "reference" (dense torch), or
+            "auto" by the mixture's device; where Triton or its compiler is missing, "auto" draws a mixture on a GPU
+            by the cpu backend, with one warning.
         pixel_limit: the largest output accepted, in pixels.
 
     Returns:
-        The picture (C, H, W) in the dtype of the mixture, not clipped to [0, 1]. The cpu backend works in float32: it
-        differs from the float64 reference by at most 1e-4, and each gradient by at most 1e-3 in relative norm.
+        The picture (C, H, W) in the dtype of the mixture, not clipped to [0, 1]. The fast backends work in float32:
+        they differ from the float64 reference by at most 1e-4, and each gradient by at most 1e-3 in relative norm.
 
     Raises:
         ArgumentError: both scale and size, an empty region, or parameters that are not finite or not a Cholesky factor.
@@ -85,7 +146,8 @@ def render(
     """
     (width, height), box = _frame(mixture, scale, size, region, pixel_limit)
     check(mixture)
-    if _backend(backend, mixture.device) == "reference":
+    chosen = _backend(backend, mixture.device)
+    if chosen == "reference":
         return reference.render(mixture, size=(width, height), region=box)
     left, top, right, bottom = box
     stretch = mixture.centres.new_tensor([width / (right - left), height / (bottom - top)], dtype=torch.float64)
@@ -95,7 +157,12 @@ def render(
     experts = mixture.colours
     if mixture.slopes is not None:
         experts = torch.cat([experts, (mixture.slopes / stretch.to(mixture.dtype)).flatten(1)], dim=1)
-    return draw(centres, factors, mixture.log_priors, experts, width, height, mixture.order).to(mixture.dtype)
+    if chosen == "gpu":
+        there = (centres, factors, mixture.log_priors, experts)
+        return draw_on_gpu(*there, width, height, mixture.order).to(mixture.dtype)
+    on_cpu = (centres.cpu(), factors.cpu(), mixture.log_priors.cpu(), experts.cpu())
+    drawn = draw(*on_cpu, width, height, mixture.order)
+    return drawn.to(device=mixture.device, dtype=mixture.dtype)
 
 
 def draw(
@@ -113,6 +180,24 @@ def draw(
     still = (centres.detach(), factors.detach(), log_priors.detach())
     lists = ops.cover(*still, width, height, exact_margin(centres.shape[0]))
     picture: Tensor = ops.blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
+    return picture
+
+
+def draw_on_gpu(
+    centres: Tensor,  # (N, 2) float64
+    factors: Tensor,  # (N, 3)
+    log_priors: Tensor,  # (N,)
+    experts: Tensor,  # (N, C), or (N, 3 C) with slopes
+    width: int,
+    height: int,
+    order: int,
+) -> Tensor:  # (C, H, W)
+    """As `draw`, on the GPU backend."""
+    from moesaic.mixture import gpu_ops
+
+    still = (centres.detach(), factors.detach(), log_priors.detach())
+    lists = gpu_ops.gpu_cover(*still, width, height, exact_margin(centres.shape[0]))
+    picture: Tensor = gpu_ops.gpu_blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
     return picture
 
 
@@ -140,17 +225,29 @@ def check(mixture: Mixture) -> None:
     """
     if len(mixture) == 0:
         raise ShapeError("a mixture without kernels has no picture")
-    for name, tensor in mixture._tensors().items():
-        values = _array(tensor)
-        if not max(float(values.max()), -float(values.min())) <= 1e9:  # false for NaN too
+    largest, least = _extremes(mixture)
+    for name, value in largest.items():
+        if not value <= 1e9:  # false for NaN too
             raise ArgumentError(f"{name} hold values that are not finite or beyond 1e9")
-    if not float(_array(mixture.factors)[:, ::2].min()) >= 1e-9:
+    if not least >= 1e-9:
         raise ArgumentError("factors need a positive diagonal of at least 1e-9 per px: they are Cholesky factors")
+
+
+def _extremes(mixture: Mixture) -> tuple[dict[str, float], float]:
+    """The largest magnitude of each parameter, and the least number on a factor's diagonal."""
+    tensors = mixture._tensors()
+    if mixture.device.type == "cpu":
+        arrays = {name: _array(tensor) for name, tensor in tensors.items()}
+        sizes = {name: max(float(values.max()), -float(values.min())) for name, values in arrays.items()}
+        return sizes, float(arrays["factors"][:, ::2].min())
+    found = [tensor.detach().abs().amax() for tensor in tensors.values()]  # on the device, waiting for it once
+    *sizes_there, least = torch.stack([*found, mixture.factors.detach()[:, ::2].amin()]).tolist()
+    return dict(zip(tensors, sizes_there, strict=True)), least
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     """A tensor for NumPy, since torch would wake its own threads for so little work."""
-    still = tensor.detach().cpu()
+    still = tensor.detach()
     return still.numpy() if still.dtype in (torch.float32, torch.float64) else still.float().numpy()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,14 +24,14 @@ def density(picture: NDArray[np.float32]) -> NDArray[np.float64]:  # (C, H, W) -
             square += np.gradient(channel, axis=0) ** 2
         if width > 1:
             square += np.gradient(channel, axis=1) ** 2
-    detail = np.maximum(_smoothed(np.sqrt(square)), 0.0) ** POWER
+    detail = np.maximum(smoothed(np.sqrt(square)), 0.0) ** POWER
     mean = detail.mean()
     if mean <= 1e-12:  # a picture of one colour
         return np.ones_like(detail)
     return np.asarray((1.0 - UNIFORM) * detail / mean + UNIFORM)
 
 
-def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A Gaussian blur with mirrored borders."""
     radius = int(4 * SMOOTH)
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / SMOOTH) ** 2)
@@ -62,22 +64,47 @@ def hilbert_index(x: NDArray[np.int64], y: NDArray[np.int64], bits: int) -> NDAr
     return index
 
 
-def begin(picture: NDArray[np.float32], experts: int, order: int, random: np.random.Generator) -> Packed:
-    """Round kernels by the density of detail, one at random in each equal share of it along a Hilbert curve."""
-    channels, height, width = picture.shape
-    wanted = density(picture).ravel()
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Places spread over a picture."""
+
+    columns: NDArray[np.int64]  # (N,), px
+    rows: NDArray[np.int64]  # (N,), px
+    spacing: NDArray[np.float64]  # (N,), px, to the neighbours of each, by the density
+
+
+def scatter(wanted: NDArray[np.float64], experts: int, random: np.random.Generator) -> Scatter:  # (H, W)
+    """One pixel at random in each equal share of a density along a Hilbert curve."""
+    height, width = wanted.shape
+    wanted = wanted.ravel()
     rows, columns = np.divmod(np.arange(height * width), width)
     bits = max(int(max(height, width) - 1).bit_length(), 1)
     path = np.argsort(hilbert_index(columns, rows, bits), kind="stable")
     reached = np.cumsum(wanted[path])
     draws = (np.arange(experts) + random.uniform(size=experts)) / experts * reached[-1]
     chosen = path[np.minimum(np.searchsorted(reached, draws), height * width - 1)]
-    centres = np.stack([columns[chosen], rows[chosen]], axis=1) + random.uniform(size=(experts, 2))
-    spacing = np.sqrt(reached[-1] / (experts * wanted[chosen]))  # px
-    sharpness = 1.0 / np.clip(WIDTH * spacing, 0.3, max(height, width))
+    return Scatter(columns[chosen], rows[chosen], np.sqrt(reached[-1] / (experts * wanted[chosen])))
+
+
+def begin(picture: NDArray[np.float32], experts: int, order: int, random: np.random.Generator) -> Packed:
+    """Round kernels by the density of detail, one at random in each equal share of it along a Hilbert curve."""
+    return _round(picture, density(picture), experts, order, random)
+
+
+def begin_even(picture: NDArray[np.float32], experts: int, order: int, random: np.random.Generator) -> Packed:
+    """Round kernels of one size, spread evenly whatever the picture shows."""
+    return _round(picture, np.ones(picture.shape[1:]), experts, order, random)
+
+
+def _round(
+    picture: NDArray[np.float32], wanted: NDArray[np.float64], experts: int, order: int, random: np.random.Generator
+) -> Packed:
+    channels, height, width = picture.shape
+    places = scatter(wanted, experts, random)
+    centres = np.stack([places.columns, places.rows], axis=1) + random.uniform(size=(experts, 2))
+    sharpness = 1.0 / np.clip(WIDTH * places.spacing, 0.3, max(height, width))
     zero = np.zeros_like(sharpness)
     geometry = np.stack([sharpness, zero, sharpness, zero], axis=1).astype(np.float32)
-    colours = picture[:, rows[chosen], columns[chosen]].T
     values = np.zeros((experts, channels * (3 if order else 1)), np.float32)
-    values[:, :channels] = colours
+    values[:, :channels] = picture[:, places.rows, places.columns].T
     return Packed(np.ascontiguousarray(centres), geometry, values, channels, order)

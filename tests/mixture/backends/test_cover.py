@@ -124,3 +124,11 @@ def test_far_away_mixtures_take_no_longer(scatter):
 def test_exact_margin_bounds_what_is_left_out():
     for kernels in (1, 5, 10_000):
         assert kernels * math.exp(-exact_margin(kernels)) == pytest.approx(math.exp(-10))
+
+
+def test_the_last_row_of_a_cut_tile_is_reached(scatter):
+    for seed in range(10):
+        centres, geometry = arrays(scatter(6, 21, 19, seed=seed, sigmas=(9.0, 30.0)))
+        centres = centres / 3.0  # offsets that do not come out whole
+        listed = cover(centres, geometry, 21, 19, 8.0, 1)
+        check_against_brute_force(listed, centres, geometry, 8.0)

@@ -1,11 +1,6 @@
 """One tile of a mixture in float32: its weights and weighted sums, and the way back to each kernel's partial gradient.
 
-A Gaussian along a column of pixels is a geometric progression of the second order: from row to row its weight changes
-by a factor that itself changes by a constant factor. So two products a row take the place of an exponential, in runs
-of a few rows from a first row that is exact. Where a run would begin below the smallest float and rise from there,
-each of its rows takes exponentials.
-
-The weights of a tile are kept between the way forward and the way back.
+The weights of a tile are kept between the way forward and the way back, so that each takes one exponential.
 """
 
 from __future__ import annotations
@@ -13,44 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from moesaic.mixture.backends.lanes import (
-    exp2,
-    fill,
-    greatest,
-    load,
-    places_in_row,
-    some_below,
-    store,
-    totals,
-    zero_below,
-)
+from moesaic.mixture.backends.lanes import exp2, fill, greatest, load, places_in_row, store, totals
 from moesaic.mixture.backends.layout import AREA, HALF, LOG2E, MOMENTS, TILE, places
 
 F = np.float32
 SUM = 0  # the plane of sums in scratch
-RUN = 8  # rows from one exponential to the next
-LEAST, MOST = F(-126), F(120)  # powers of two that a float32 holds, and that a factor from row to row may reach
-LOST = 45  # powers of two below the bar; a weight below that counts nothing
 DOWN = 2.0**-40  # gradients are lifted by its inverse on the way back, so that none is too small for a float32
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
-def forms(geometry):
-    """What rows need of each kernel (N, 7), in powers of two.
-
-    The three factors; the log prior; the bend of the logit along a column; the factor by which the change of a weight
-    from row to row itself changes, 0 where it is too small; how fast the largest logit of a column falls across.
-    """
-    out = np.empty((len(geometry), 7), np.float32)
-    for j in range(len(geometry)):
-        f0, f1, f2 = geometry[j, 0] * F(HALF), geometry[j, 1] * F(HALF), geometry[j, 2] * F(HALF)
-        bend = f1 * f1 + f2 * f2
-        out[j, 0], out[j, 1], out[j, 2] = f0, f1, f2
-        out[j, 3] = geometry[j, 3] * F(LOG2E)
-        out[j, 4] = bend
-        out[j, 5] = np.exp2(F(-2) * bend) if F(2) * bend < MOST else F(0)
-        out[j, 6] = f0 * f2 / np.sqrt(bend)
-    return out
 
 
 @njit(nogil=True, cache=True, forceinline=True, error_model="numpy")
@@ -70,7 +33,7 @@ def _add(s, place, lanes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def forward_tile(t, x0, y0, work, bar, steep, lost, s, kept):
+def forward_tile(t, x0, y0, work, bar, steep, s, kept):
     """Weights and weighted sums of one tile into scratch; weights are relative to 2^bar.
 
     A steep tile's weights are relative to each pixel's peak. Where `kept` has room, it gets the weights of all pairs.
@@ -83,63 +46,41 @@ def forward_tile(t, x0, y0, work, bar, steep, lost, s, kept):
     at = 0
     for q in range(work.tile_start[t], work.tile_start[t + 1]):
         j = work.tile_kernel[q]
-        r, last = int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])
+        f0, f1, f2 = work.geometry[j, 0] * HALF, work.geometry[j, 1] * HALF, work.geometry[j, 2] * HALF
         dx, dy0 = x0 - work.centres[j, 0], y0 - work.centres[j, 1]
-        step, slant_u, slant_v = work.forms[j, 0], work.forms[j, 1], work.forms[j, 2]
-        base, bend, bent = F(work.forms[j, 3] - bar), work.forms[j, 4], work.forms[j, 5]
-        gentle = not steep and bent > F(0)
+        # rows are told apart in float32, from a first row that is exact
+        slant_u, slant_v, base = F(f1), F(f2), F(work.geometry[j, 3] * LOG2E - bar)
+        v0, across = F(f2 * dy0), lane * F(f0) + F(f0 * dx + f1 * dy0)
         n0 = expert(work, j, 0, dx, dy0, lane)
         n1 = expert(work, j, 1, dx, dy0, lane) if C > 1 else n0
         n2 = expert(work, j, 2, dx, dy0, lane) if C > 2 else n0
         n3 = expert(work, j, 3, dx, dy0, lane) if C > 3 else n0
-        while r < last:
-            begin, stop = r, min(r + RUN, last)
-            dy = dy0 + r
-            u, v = F(step * dx + slant_u * dy), F(slant_v * dy)
-            across = lane * step + fill(u)
-            weight, ratio = across, across
-            smooth = gentle
-            if gentle:
-                twice = slant_u + slant_u
-                fall = -(slant_v * (v + v) + bend)
-                smooth = fall - min(twice * u, twice * (u + F(TILE - 1) * step)) < MOST
-                logit = fill(base - v * v) - across * across
-                if smooth and some_below(logit, LEAST):
-                    away = (lane + F(dx)) * work.forms[j, 6]
-                    highest = fill(base) - away * away
-                    smooth = not some_below(greatest(logit - LEAST, fill(lost) - highest), F(0))
-                weight = zero_below(exp2(logit), logit, LEAST)
-                ratio = exp2(fill(fall) - across * twice)
-            for r in range(begin, stop):
-                row = r * TILE
-                w = weight
-                if smooth:
-                    weight = weight * ratio
-                    ratio = ratio * bent
-                else:
-                    k = F(r - begin)
-                    down, along = v + slant_v * k, across + slant_u * k
-                    w = exp2(fill(base - down * down) - along * along - load(s, PEAK + row))
-                if SLOPES:
-                    n0 = expert(work, j, 0, dx, dy0 + r, lane)
-                    if C > 1:
-                        n1 = expert(work, j, 1, dx, dy0 + r, lane)
-                    if C > 2:
-                        n2 = expert(work, j, 2, dx, dy0 + r, lane)
-                    if C > 3:
-                        n3 = expert(work, j, 3, dx, dy0 + r, lane)
-                if KEEP:
-                    store(kept, at, w)
-                    at += TILE
-                _add(s, SUM + row, w)
-                _add(s, VALUE + row, w * n0)
+        for r in range(int(work.tile_rows[q, 0]), int(work.tile_rows[q, 1])):
+            row = r * TILE
+            v, u = v0 + slant_v * F(r), across + slant_u * F(r)
+            logit = (base - v * v) - u * u
+            if steep:
+                logit = logit - load(s, PEAK + row)
+            w = exp2(logit)
+            if SLOPES:
+                n0 = expert(work, j, 0, dx, dy0 + r, lane)
                 if C > 1:
-                    _add(s, VALUE + AREA + row, w * n1)
+                    n1 = expert(work, j, 1, dx, dy0 + r, lane)
                 if C > 2:
-                    _add(s, VALUE + 2 * AREA + row, w * n2)
+                    n2 = expert(work, j, 2, dx, dy0 + r, lane)
                 if C > 3:
-                    _add(s, VALUE + 3 * AREA + row, w * n3)
-            r = stop
+                    n3 = expert(work, j, 3, dx, dy0 + r, lane)
+            if KEEP:
+                store(kept, at, w)
+                at += TILE
+            _add(s, SUM + row, w)
+            _add(s, VALUE + row, w * n0)
+            if C > 1:
+                _add(s, VALUE + AREA + row, w * n1)
+            if C > 2:
+                _add(s, VALUE + 2 * AREA + row, w * n2)
+            if C > 3:
+                _add(s, VALUE + 3 * AREA + row, w * n3)
     for i in range(0, AREA, TILE):
         inverse = F(1) / greatest(load(s, SUM + i), fill(F(1e-20)))  # zero only beyond the canvas's edge
         store(s, SUM + i, inverse)

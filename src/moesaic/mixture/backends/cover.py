@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from moesaic.mixture.backends.lanes import fill, greatest, load, places_in_row, store
 from moesaic.mixture.backends.layout import TILE
 from moesaic.mixture.backends.lending import borrowed
 from moesaic.mixture.backends.threads import run
@@ -24,6 +25,7 @@ FINE, COARSE = 2, 8  # px; bars are found for blocks of these sides, since a bou
 WIDE = 40.0  # px; kernels that reach farther are bounded on coarse blocks alone
 REACH = 3.0  # standard deviations within which a kernel is tried as a block's best
 GROUP = 4  # tiles; kernels far from everything are sorted out by groups of this side first
+CHUNK = 16  # tiles that are told apart at once
 NOTHING = -3.0e38  # finite, since the kernels are compiled without infinities
 
 
@@ -98,8 +100,8 @@ def _lowest(f0, f1, f2, prior, cx, cy, x0, y0, x1, y1):
 def _blocks(begin, end, centres, geometry, width, height):
     """Bars of fine and of coarse blocks by the kernels near each, and for each tile the best kernel centred in it."""
     columns, rows = -(-width // TILE), -(-height // TILE)
-    fine = np.full((-(-height // FINE), -(-width // FINE)), NOTHING, np.float32)
-    coarse = np.full((-(-height // COARSE), -(-width // COARSE)), NOTHING, np.float32)
+    fine = np.full((-(-height // FINE), -(-width // FINE) + TILE), NOTHING, np.float32)  # with room for whole lanes
+    coarse = np.full((-(-height // COARSE), -(-width // COARSE) + TILE), NOTHING, np.float32)
     best = np.full((rows, columns), -1, np.int64)
     score = np.full((rows, columns), NOTHING, np.float32)
     own = (fine, coarse, best, score)
@@ -124,24 +126,26 @@ def _blocks(begin, end, centres, geometry, width, height):
     return own
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "nnan"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def _raise(blocks, side, f0, f1, f2, prior, cx, cy, across, down):
-    """Lift the bars of the blocks within reach of a kernel to what it surely gives all of their pixels."""
-    rows, columns = blocks.shape
+    """Lift the bars of the blocks within reach of a kernel, and a few beyond, to what it surely gives their pixels."""
+    rows, columns = blocks.shape[0], blocks.shape[1] - TILE
     x_first, x_last = _span(cx, across + 0.5 * side, side, columns)
     y_first, y_last = _span(cy, down + 0.5 * side, side, rows)
     half = np.float32(0.5 * (side - 1))  # px, from a block's middle to its farthest pixel centres
     margin_u, margin_v = (f0 + abs(f1)) * half, f2 * half
+    step = f0 * np.float32(side)
+    away = places_in_row() * step
+    flat = borrowed(blocks.reshape(-1))
     for by in range(y_first, y_last):
         dy = np.float32((by + 0.5) * side - cy)
         v = abs(f2 * dy) + margin_v
-        top = prior - np.float32(0.5) * v * v
-        start = np.float32(f0 * ((x_first + 0.5) * side - cx) + f1 * dy)
-        step = f0 * np.float32(side)
-        row = borrowed(blocks[by, x_first:x_last])
-        for k in range(x_last - x_first):
-            u = abs(start + step * np.float32(k)) + margin_u
-            row[k] = max(row[k], top - np.float32(0.5) * u * u)
+        top = fill(prior - np.float32(0.5) * v * v)
+        for bx in range(x_first, x_last, TILE):
+            u = away + np.float32(f0 * ((bx + 0.5) * side - cx) + f1 * dy)
+            u = greatest(u, np.float32(0) - u) + margin_u
+            place = by * (columns + TILE) + bx
+            store(flat, place, greatest(load(flat, place), top - u * u * np.float32(0.5)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
@@ -156,7 +160,7 @@ def _bars(centres, geometry, width, height, fine, coarse, best, score):
         for tx in range(columns):
             bar = np.float32(3.0e38)
             for by in range(ty * TILE // FINE, min((ty * TILE + TILE) // FINE, fine.shape[0])):
-                for bx in range(tx * TILE // FINE, min((tx * TILE + TILE) // FINE, fine.shape[1])):
+                for bx in range(tx * TILE // FINE, min((tx * TILE + TILE) // FINE, -(-width // FINE))):
                     bar = min(bar, max(fine[by, bx], coarse[by * FINE // COARSE, bx * FINE // COARSE]))
             bar = max(bar, score[ty, tx])
             # rounding must not lift the bar above the logit that it bounds
@@ -215,13 +219,17 @@ def _group_bars(width, height, bars):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, margin):
-    """Pairs of kernel and tile, kernel by kernel, with the rows that each kernel reaches."""
+    """Pairs of kernel and tile, kernel by kernel: kernel, tile, and the rows that the kernel reaches (Q, 4).
+
+    Tiles that may be reached are told apart sixteen at a time.
+    """
     columns, rows = -(-width // TILE), -(-height // TILE)
     down, across = groups.shape
     centres, geometry, bars, groups = borrowed(centres), borrowed(geometry), borrowed(bars), borrowed(groups)
     room = max(16 * (end - begin), 1024)
-    own = np.empty((room, 4), np.int32)  # kernel, tile, first row, one past the last row
-    pairs = borrowed(own)
+    own = np.empty((room, 4), np.int32)
+    own_chunk, own_tiles = np.zeros(CHUNK * 5, np.float64), np.empty(CHUNK, np.int32)
+    pairs, chunk, tiles = borrowed(own), borrowed(own_chunk), borrowed(own_tiles)
     count = 0
     for j in range(begin, end):
         f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
@@ -229,49 +237,90 @@ def _pairs(begin, end, centres, geometry, width, height, bars, groups, lowest, m
         cx, cy = centres[j, 0], centres[j, 1]
         wide = math.sqrt(f1 * f1 + f2 * f2) / (f0 * f2)  # standard deviation along x
         tall = 1.0 / f2
-        lean = -f1 / f0
-        inverse = 1.0 / (f1 * f1 + f2 * f2)
-        half_u, half_v = (f0 + abs(f1)) * (0.5 * TILE), f2 * (0.5 * TILE)
         reach = 2.0 * (prior - lowest + margin)
-        if reach > 0.0:
-            root = math.sqrt(reach)
-            gx0, gx1 = _span(cx, root * wide, TILE * GROUP, across)
-            gy0, gy1 = _span(cy, root * tall, TILE * GROUP, down)
-            most = count + (gx1 - gx0) * (gy1 - gy0) * GROUP * GROUP
-            if most > room:
-                room = max(2 * room, most)
-                own = _grown(own, count, room)
-                pairs = borrowed(own)
-            for gy in range(gy0, gy1):
-                for gx in range(gx0, gx1):
-                    reach_g = 2.0 * (prior - groups[gy, gx] + margin)
-                    if reach_g <= 0.0:
-                        continue
-                    root_g = math.sqrt(reach_g)
-                    tx0, tx1 = _span(cx, root_g * wide, TILE, columns)
-                    ty0, ty1 = _span(cy, root_g * tall, TILE, rows)
-                    for ty in range(max(ty0, gy * GROUP), min(ty1, gy * GROUP + GROUP)):
-                        for tx in range(max(tx0, gx * GROUP), min(tx1, gx * GROUP + GROUP)):
-                            r = 2.0 * (prior - bars[ty * columns + tx] + margin)
-                            # the least that |L^T d| can be over the tile, by its middle: most tiles end here
-                            dy = (ty + 0.5) * TILE - cy
-                            u = abs(f0 * ((tx + 0.5) * TILE - cx) + f1 * dy) - half_u
-                            v = abs(f2 * dy) - half_v
-                            if max(u, 0.0) ** 2 + max(v, 0.0) ** 2 > r:
-                                continue
-                            xa, xb = tx * TILE + 0.5 - cx, min(tx * TILE + TILE, width) - 0.5 - cx
-                            low, high = _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse)
-                            top = ty * TILE + 0.5 - cy
-                            first = max(math.ceil(low - top - 1e-3), 0.0)
-                            last = min(math.floor(high - top + 1e-3), min(TILE, height - ty * TILE) - 1.0)
-                            if first > last:
-                                continue
-                            pairs[count, 0] = j
-                            pairs[count, 1] = ty * columns + tx
-                            pairs[count, 2] = int(first)
-                            pairs[count, 3] = int(last) + 1
-                            count += 1
+        if reach <= 0.0:
+            continue
+        root = math.sqrt(reach)
+        gx0, gx1 = _span(cx, root * wide, TILE * GROUP, across)
+        gy0, gy1 = _span(cy, root * tall, TILE * GROUP, down)
+        most = count + (gx1 - gx0) * (gy1 - gy0) * GROUP * GROUP + CHUNK
+        if most > room:
+            room = max(2 * room, most)
+            own = _grown(own, count, room)
+            pairs = borrowed(own)
+        held = 0
+        for gy in range(gy0, gy1):
+            for gx in range(gx0, gx1):
+                reach_g = 2.0 * (prior - groups[gy, gx] + margin)
+                if reach_g <= 0.0:
+                    continue
+                root_g = math.sqrt(reach_g)
+                tx0, tx1 = _span(cx, root_g * wide, TILE, columns)
+                ty0, ty1 = _span(cy, root_g * tall, TILE, rows)
+                for ty in range(max(ty0, gy * GROUP), min(ty1, gy * GROUP + GROUP)):
+                    for tx in range(max(tx0, gx * GROUP), min(tx1, gx * GROUP + GROUP)):
+                        tile = ty * columns + tx
+                        tiles[held] = tile
+                        chunk[held] = tx * TILE - cx
+                        chunk[CHUNK + held] = ty * TILE - cy
+                        chunk[2 * CHUNK + held] = 2.0 * (prior - bars[tile] + margin)
+                        held += 1
+                        if held == CHUNK:
+                            _reach(f0, f1, f2, width - cx, height - cy, chunk)
+                            count = _keep(j, held, tiles, chunk, pairs, count)
+                            held = 0
+        if held > 0:
+            _reach(f0, f1, f2, width - cx, height - cy, chunk)
+            count = _keep(j, held, tiles, chunk, pairs, count)
+    own_chunk[0], own_tiles[0] = 0.0, 0  # what is lent lives until here
     return own[:count]
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _keep(j, held, tiles, chunk, pairs, count):
+    """Append those tiles of a chunk in which kernel j reaches any row; returns how many pairs there are then."""
+    for i in range(held):
+        first, last = int(chunk[3 * CHUNK + i]), int(chunk[4 * CHUNK + i])
+        pairs[count, 0], pairs[count, 1], pairs[count, 2], pairs[count, 3] = j, tiles[i], first, last
+        count += 1 if last > first else 0
+    return count
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "nnan"})
+def _reach(f0, f1, f2, right, bottom, chunk):
+    """Rows of each tile of a chunk in which an ellipse |L^T d|^2 <= r lies, as first and one past the last.
+
+    A chunk holds the tiles' offsets across and down from the kernel's centre and each one's r, and gets the rows; what
+    it holds is worked on without branches, so that it becomes vector instructions.
+    """
+    tall, lean = 1.0 / f2, -f1 / f0
+    square_u, square_v = f0 * f0 * f2 * f2, f1 * f1 + f2 * f2
+    inverse, shear = 1.0 / square_v, -f0 * f1
+    half_u, half_v = (f0 + abs(f1)) * (0.5 * TILE), f2 * (0.5 * TILE)
+    for i in range(CHUNK):
+        x, y, r = chunk[i], chunk[CHUNK + i], chunk[2 * CHUNK + i]
+        # the least that |L^T d| can be over the tile, by its middle
+        v = max(abs(f2 * (y + 0.5 * TILE)) - half_v, 0.0)
+        u = max(abs(f0 * (x + 0.5 * TILE) + f1 * (y + 0.5 * TILE)) - half_u, 0.0)
+        missed = u * u + v * v > r
+        r = max(r, 0.0)
+        xa, xb = x + 0.5, min(x + TILE, right) - 0.5
+        # the ellipse's highest and lowest points where they lie in the strip of the tile's columns, else those on the
+        # strip's nearer edge, which the ellipse may miss
+        peak = math.sqrt(r) * tall
+        at = lean * peak
+        edge = min(max(at, xa), xb)
+        square = square_v * r - square_u * edge * edge
+        high = peak if edge == at else (shear * edge + math.sqrt(max(square, 0.0))) * inverse
+        missed |= (edge != at) & (square < 0.0)
+        edge = min(max(-at, xa), xb)
+        square = square_v * r - square_u * edge * edge
+        low = -peak if edge == -at else (shear * edge - math.sqrt(max(square, 0.0))) * inverse
+        missed |= (edge != -at) & (square < 0.0)
+        first = max(math.ceil(low - y - 0.5 - 1e-3), 0.0)
+        last = min(math.floor(high - y - 0.5 + 1e-3) + 1.0, 1.0 * TILE, np.rint(bottom - y))
+        chunk[3 * CHUNK + i] = first
+        chunk[4 * CHUNK + i] = 0.0 if missed else last
 
 
 @njit(nogil=True, cache=True)
@@ -287,27 +336,6 @@ def _span(centre, half, side, count):
     first = max(min(math.floor((centre - half) / side), count * 1.0), 0.0)
     last = max(min(math.floor((centre + half) / side) + 1.0, count * 1.0), 0.0)
     return int(first), int(last)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", inline="always", fastmath={"contract", "nsz", "arcp"})
-def _rows_reached(f0, f1, f2, r, xa, xb, tall, lean, inverse):
-    """Range of dy in which the ellipse |L^T d|^2 <= r meets the strip xa <= dx <= xb; empty as (1, -1)."""
-    peak = math.sqrt(r) * tall  # dy of the highest point
-    at = lean * peak  # its dx
-    high, low = peak, -peak
-    if at < xa or at > xb:
-        edge = xa if at < xa else xb
-        square = f1 * f1 * r + f2 * f2 * (r - f0 * f0 * edge * edge)
-        if square < 0.0:
-            return 1.0, -1.0
-        high = (-f0 * f1 * edge + math.sqrt(square)) * inverse
-    if -at < xa or -at > xb:
-        edge = xa if -at < xa else xb
-        square = f1 * f1 * r + f2 * f2 * (r - f0 * f0 * edge * edge)
-        if square < 0.0:
-            return 1.0, -1.0
-        low = (-f0 * f1 * edge - math.sqrt(square)) * inverse
-    return low, high
 
 
 @njit(nogil=True, cache=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from moesaic.mixture.backends import blend, loops
+from moesaic.mixture.backends import loops
 from moesaic.mixture.backends.cover import Cover
 from moesaic.mixture.backends.layout import MOMENTS, Work
 from moesaic.mixture.backends.threads import run
@@ -54,7 +54,6 @@ def work(packed: Packed, listed: Cover) -> Work:
     return Work(
         packed.centres,
         packed.geometry,
-        blend.forms(packed.geometry),
         packed.experts,
         listed.tile_kernel,
         listed.tile_rows,

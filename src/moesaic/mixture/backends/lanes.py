@@ -202,19 +202,26 @@ def _nearest(typing, lanes):
 
 @intrinsic
 def _scaled(typing, lanes, whole):
-    """Lanes times 2 to whole powers, by their exponent bits."""
+    """Lanes between 0.5 and 2 times 2 to whole powers; zero, or what a float32 still holds, for powers below -126."""
 
     def code(context, builder, sig, args):
+        if "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+            bits, mode = ir.IntType(WIDTH), ir.IntType(32)
+            kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR, bits, mode])
+            scale = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
+            everywhere, rounding_as_set = ir.Constant(bits, 2**WIDTH - 1), ir.Constant(mode, 4)
+            return builder.call(scale, [*args, ir.Constant(_VECTOR, ir.Undefined), everywhere, rounding_as_set])
         power = builder.shl(builder.fptosi(args[1], _WHOLE), ir.Constant(_WHOLE, [23] * WIDTH))
-        return builder.bitcast(builder.add(builder.bitcast(args[0], _WHOLE), power), _VECTOR)
+        scaled = builder.bitcast(builder.add(builder.bitcast(args[0], _WHOLE), power), _VECTOR)
+        held = builder.fcmp_ordered(">=", args[1], ir.Constant(_VECTOR, [-126.0] * WIDTH))
+        return builder.select(held, scaled, ir.Constant(_VECTOR, [0.0] * WIDTH))
 
     return LANES(LANES, LANES), code
 
 
 @njit(nogil=True, forceinline=True)
 def exp2(x):
-    """2^x for x <= 127, with x below -126 taken as -126: a polynomial of degree 5, relative error below 1e-7."""
-    x = greatest(x, fill(np.float32(-126)))
+    """2^x for x <= 127, with zero or next to nothing below -126: a polynomial, relative error below 1e-7."""
     whole = _nearest(x)
     part = x - whole
     p = part * np.float32(1.327647196e-03) + np.float32(9.675541503e-03)

@@ -23,7 +23,6 @@ class Work(NamedTuple):
 
     centres: NDArray[np.float64]  # (N, 2), px
     geometry: NDArray[np.float32]  # (N, 4), l_xx, l_yx, l_yy in 1/px, log prior
-    forms: NDArray[np.float32]  # (N, 7), what rows need of a kernel (see `blend.forms`)
     experts: NDArray[np.float32]  # (N, C) colours, or (N, 3 C): colours, then pairs of slopes in 1/px
     tile_kernel: NDArray[np.int32]  # (Q,)
     tile_rows: NDArray[np.uint8]  # (Q, 2)

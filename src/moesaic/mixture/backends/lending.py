@@ -33,7 +33,6 @@ def lent(work):
     return Work(
         borrowed(work.centres),
         borrowed(work.geometry),
-        borrowed(work.forms),
         borrowed(work.experts),
         borrowed(work.tile_kernel),
         borrowed(work.tile_rows),

@@ -9,12 +9,10 @@ into vector instructions without run-time checks for overlap.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
-from moesaic.mixture.backends.blend import LOST, backward_tile, forward_tile
+from moesaic.mixture.backends.blend import backward_tile, forward_tile
 from moesaic.mixture.backends.deep import deep_backward, deep_forward
 from moesaic.mixture.backends.lanes import fetch, fill, load, places_in_row, put, store, zero_below
 from moesaic.mixture.backends.layout import (
@@ -32,7 +30,6 @@ from moesaic.mixture.backends.lending import borrowed, lent, planes
 
 F = np.float32
 SUM = 0  # the plane of sums in scratch
-HIGHEST = 90.0  # powers of two; the largest weight of a tile, with room for sums of thousands
 FAST = {"contract", "nsz", "arcp", "nnan", "ninf", "reassoc"}
 
 
@@ -81,18 +78,11 @@ def peaks(t, steep, x0, y0, work, bar, s):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def lift(span):
-    """Powers of two by which weights are lifted: as high as they may go, so that few are too small for a float32."""
-    return 0.0 if span > STEEP else math.floor(HIGHEST - span * LOG2E)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def draw(t, span, left, up, work, s, kept):
     """Draw one tile that is not deep into scratch, and keep the weights of its pairs where there is room for them."""
-    steep = span > STEEP
-    bar = work.bars[t] * LOG2E - lift(span)
-    peaks(t, steep, left + 0.5, up + 0.5, work, bar, s)
-    forward_tile(t, left + 0.5, up + 0.5, work, bar, steep, F(lift(span) - LOST), s, kept)
+    bar = work.bars[t] * LOG2E
+    peaks(t, span > STEEP, left + 0.5, up + 0.5, work, bar, s)
+    forward_tile(t, left + 0.5, up + 0.5, work, bar, span > STEEP, s, kept)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -137,10 +127,9 @@ def forward(tiles, work, picture, sums):
             deep_forward(t, left + 0.5, up + 0.5, tall, wide, work, s)
         else:
             draw(t, span, left, up, work, s, none)
-        unit = F(2.0 ** lift(span))
         for r in range(tall):
             at = (up + r) * width + left
-            put(inverses, at, load(s, SUM + r * TILE) * unit, wide, room)
+            put(inverses, at, load(s, SUM + r * TILE), wide, room)
             for c in range(C):
                 put(pixels, c * height * width + at, load(s, VALUE + c * AREA + r * TILE), wide, room)
     own[0] = F(0)  # what is lent lives until here
@@ -168,10 +157,9 @@ def backward(tiles, work, picture, sums, slope, out):
         span = depth(t, work)
         if span <= DEEP:
             draw(t, span, left, up, work, s, kept)
-        unit = F(2.0 ** -lift(span))
         for r in range(tall):
             i, at = r * TILE, (up + r) * width + left
-            store(s, SUM + i, fetch(inverses, at, wide, room) * unit)
+            store(s, SUM + i, fetch(inverses, at, wide, room))
             for c in range(C):
                 plane = c * height * width + at
                 store(s, VALUE + c * AREA + i, fetch(pixels, plane, wide, room))

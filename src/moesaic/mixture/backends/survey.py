@@ -18,7 +18,7 @@ from moesaic.mixture.backends.blend import SUM, F
 from moesaic.mixture.backends.lanes import fetch, fill, greatest, load, places_in_row, store, totals
 from moesaic.mixture.backends.layout import AREA, DEEP, TILE, places, scratch
 from moesaic.mixture.backends.lending import borrowed, lent, planes
-from moesaic.mixture.backends.loops import depth, draw, lift
+from moesaic.mixture.backends.loops import depth, draw
 
 RIDGE = 0.5  # px; keeps kernels that are smaller than a pixel from promising much
 
@@ -44,10 +44,9 @@ def survey(tiles, work, picture, sums, target, out):
                 out[work.tile_pairs[q]] = F(0)
             continue
         draw(t, span, left, up, work, s, kept)
-        unit = F(2.0 ** -lift(span))
         for r in range(tall):
             i, at = r * TILE, (up + r) * width + left
-            store(s, SUM + i, fetch(inverses, at, wide, room) * unit)
+            store(s, SUM + i, fetch(inverses, at, wide, room))
             for c in range(C):
                 plane = c * height * width + at
                 y = fetch(pixels, plane, wide, room)
