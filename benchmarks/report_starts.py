@@ -70,7 +70,8 @@ def _denoising(record: Row | None) -> list[str]:
         return [origin(record, "starts", "denoising")]
     test = ", ".join(_values(found, "picture"))
     train = ", ".join(_values(choice, "picture"))
-    words = f"dB against the clean picture; one expert for so many px, and steps, as best on the training pictures {train}, tested on {test}:"
+    words = "dB against the clean picture; one expert for so many px, and steps, as best on training pictures "
+    words += f"({train}), tested on {test}:"
     head = ["start", "one fit", "trained on", "tested on", "mean of 3", "trained on", "tested on"]
     return [origin(record, "starts", "denoising"), words, table(head, body)]
 

@@ -15,7 +15,7 @@ from skimage import data
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- runnable -->"  # before a block; pages in WHOLE need none
 WHOLE = ("routing.md",)
-PAGES = (*WHOLE, "segmentation.md")
+PAGES = (*WHOLE, "segmentation.md", "enlarging.md")
 NEEDED = ("transformers", "onnx", "onnxscript")  # by some block, and not by moesaic itself
 
 

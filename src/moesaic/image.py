@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     FileSource = str | os.PathLike[str] | bytes | BinaryIO
 
-__all__ = ["PIXEL_LIMIT", "Picture", "PictureSource", "read_picture", "to_pillow", "write_picture"]
+__all__ = ["PIXEL_LIMIT", "Picture", "PictureSource", "read_picture", "refuse_unfit", "to_pillow", "write_picture"]
 
 PictureSource: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, "NDArray[Any]", "Tensor", Picture
@@ -99,3 +99,14 @@ def write_picture(
     refuse_existing(path, force=force)
     data = picture_files.encode(picture if metadata == "keep" else picture.without_metadata(), kind, quality=quality)
     atomic_write(path, data, force=force)
+
+
+def refuse_unfit(picture: Picture, path: str | os.PathLike[str]) -> None:
+    """Refuse a file's format that cannot hold pictures of this kind, before the work that would make one.
+
+    Raises:
+        PictureError: the suffix is unknown, or the format cannot hold the picture's depth or alpha.
+        MissingExtraError: it needs the extra `formats`, which is not installed.
+    """
+    corner = Picture(pixels=picture.pixels[:1, :1], depth=picture.depth)
+    picture_files.encode(corner, picture_files.format_of(Path(path), None), quality=None)

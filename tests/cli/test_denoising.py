@@ -123,10 +123,10 @@ def test_its_own_work_is_no_source_in_folders(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["a.png", "--sigma", "-1"], "'-1' is no number from 0 up"),
-        (["a.png", "--sigma", "nan"], "'nan' is no number from 0 up"),
-        (["a.png", "--sigma", "inf"], "'inf' is no number from 0 up"),
-        (["a.png", "--sigma", "some"], "'some' is no number from 0 up"),
+        (["a.png", "--sigma", "-1"], "'-1' is no number from 0 to 255"),
+        (["a.png", "--sigma", "nan"], "'nan' is no number from 0 to 255"),
+        (["a.png", "--sigma", "inf"], "'inf' is no number from 0 to 255"),
+        (["a.png", "--sigma", "some"], "'some' is no number from 0 to 255"),
         (["a.png", "--models", "0"], "--models"),
         (["a.png", "--experts", "0"], "--experts"),
         (["a.png", "--seconds", "0"], "'0' is no number above 0"),
@@ -160,3 +160,19 @@ def test_the_library_behind_it(moe, picture, tmp_path):
     before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("a.png", "a.denoised.png"))
     assert np.array_equal(before[..., 3], after[..., 3])
     assert not np.array_equal(before, after)
+
+
+def test_a_format_that_cannot_hold_it_is_refused_before_any_work(moe, denoiser, tmp_path):
+    Image.new("RGBA", (20, 16), (90, 120, 30, 128)).save(tmp_path / "glass.png")
+    ran = moe("denoise", tmp_path / "glass.png", "-o", tmp_path / "glass.jpg")
+    assert ran.code == 2
+    assert "alpha" in ran.err
+    assert denoiser.calls == []
+    assert not (tmp_path / "glass.jpg").exists()
+
+
+def test_a_level_beyond_the_scale(moe, picture, denoiser):
+    ran = moe("denoise", picture("dusk.png"), "--sigma", "256")
+    assert ran.code == 2
+    assert "255" in ran.err
+    assert denoiser.calls == []

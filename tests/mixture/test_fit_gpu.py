@@ -276,6 +276,16 @@ class TestPublic:
         assert mixture.device.type == "cpu"
         assert torch.equal(mixture.colours, expected.colours.cpu())
 
+    @pytest.mark.parametrize("one", [np.zeros((8, 8, 3), np.float32), "street.jpg", None])
+    def test_many_takes_a_list(self, one):
+        with pytest.raises(ArgumentError, match="list"):
+            fit_many(one)
+
+    @pytest.mark.parametrize("device", [None, 5, ["cpu"]])
+    def test_a_device_is_a_name(self, device, crop):
+        with pytest.raises(ArgumentError, match="device"):
+            fit(crop.transpose(1, 2, 0), experts=2, steps=1, device=device)
+
     def test_many_pictures_keep_their_order(self, crop):
         grey = crop[:1, :9, :7].transpose(1, 2, 0)
         pictures = [crop.transpose(1, 2, 0), grey, crop.transpose(1, 2, 0)[:8]]

@@ -34,13 +34,13 @@ _OWN_WORK = ".denoised"  # how the names of what this verb writes end, before th
 
 
 def read_sigma(text: str) -> float:
-    """A number from 0 up."""
+    """A number from 0 to 255."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (value >= 0 and math.isfinite(value)):
-        raise typer.BadParameter(f"{text!r} is no number from 0 up")
+    if not 0 <= value <= 255:
+        raise typer.BadParameter(f"{text!r} is no number from 0 to 255")
     return value
 
 
@@ -79,13 +79,15 @@ def denoise(
     report = Report("denoise", len(jobs), as_json=as_json, quiet=quiet, text=_told)
     if not jobs:
         return run(jobs, lambda _: {}, report)
-    from moesaic import picture_files
+    from moesaic import image, picture_files
 
     for job in jobs[:1]:  # the others of several are named here
         picture_files.format_of(job.output or job.source, None)
 
     def work(job: "Job") -> Figures:
         noisy = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
+        if job.output is not None:
+            image.refuse_unfit(noisy, job.output)  # now, not after minutes of work
         found = moesaic.denoise(
             noisy,
             sigma=sigma,

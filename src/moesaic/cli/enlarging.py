@@ -64,9 +64,7 @@ def enlarge(
     ] = Sampling.BICUBIC,
     fits: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Mixtures that are averaged; fewer are quicker and less good.", show_default="the library's"
-        ),
+        typer.Option(min=1, help="Mixtures that are averaged; fewer are quicker and less good.", show_default="6"),
     ] = None,
     format: Annotated[
         str,
@@ -102,7 +100,7 @@ def enlarge(
         accepts=lambda path: _is_source(path, change),
         recursive=recursive,
     )
-    from moesaic import picture_files
+    from moesaic import image, picture_files
 
     for job in jobs[:1]:  # all have the same suffix
         picture_files.format_of(job.output or job.source, None)
@@ -117,6 +115,8 @@ def enlarge(
         from moesaic.mixture.enlarge import enlarge as make_larger
 
         small = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
+        if job.output is not None:
+            image.refuse_unfit(small, job.output)  # now, not after minutes of work
         large = make_larger(
             small,
             scale=factor,

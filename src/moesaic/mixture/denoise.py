@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture import colours
-from moesaic.mixture.backends.threads import default_threads
+from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
 from moesaic.mixture.fit import FitConfig, Progress
 from moesaic.mixture.leftover import give_back, weigh_cosines
 from moesaic.mixture.noise import clipped_moments, estimate_noise
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from moesaic.picture import Picture
 
 MODELS = 8
+MOST_MODELS = 4096
 LEAST_SIGMA = 0.5  # on the 0-255 scale; below it 8-bit rounding is the larger noise, and nothing is done
 MOST_SIGMA = 255.0
 AT_BOUND = 0.002  # share of the pixels at exactly 0, or 1, from which noise counts as clipped there
@@ -306,15 +307,21 @@ def _check(
     Raises:
         ArgumentError: see there.
     """
-    wholes = {"models": (models, 1), "experts": (experts, 1), "seed": (seed, 0), "threads": (threads, 1)}
-    for name, (whole, least) in wholes.items():
+    wholes = {
+        "models": (models, 1, MOST_MODELS),
+        "experts": (experts, 1, math.inf),
+        "seed": (seed, 0, math.inf),
+        "threads": (threads, 1, MOST_THREADS),
+    }
+    for name, (whole, least, most) in wholes.items():
         if whole is None and name in ("experts", "threads"):
             continue
         if not isinstance(whole, int | np.integer) or isinstance(whole, bool):
             raise ArgumentError(f"{name} ({whole!r}) must be a whole number")
-        if whole < least:
-            raise ArgumentError(f"{name} ({whole}) must be at least {least}")
-    numbers = {"sigma": (sigma, 0.0, MOST_SIGMA), "seconds": (seconds, 1e-3, math.inf)}
+        if not least <= whole <= most:
+            bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise ArgumentError(f"{name} ({whole}) must be {bounds}")
+    numbers = {"sigma": (sigma, 0.0, MOST_SIGMA), "seconds": (seconds, 1e-3, 1e9)}
     for name, (number, low, high) in numbers.items():
         if number is not None and not _lies(number, low, high):
             raise ArgumentError(f"{name} ({number!r}) must be a number from {low:g} to {high:g}")
@@ -323,5 +330,5 @@ def _check(
 
 
 def _lies(number: object, least: float, most: float) -> bool:
-    """Whether this is a number in that range; NaN is not, nor is infinity."""
-    return isinstance(number, int | float | np.number) and least <= float(number) <= most and math.isfinite(number)
+    """Whether this is a number in that range; NaN is in none."""
+    return isinstance(number, int | float | np.number) and bool(least <= number <= most)

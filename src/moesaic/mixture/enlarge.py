@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours
 from moesaic.mixture.backends import cpu
-from moesaic.mixture.backends.threads import default_threads
+from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
 from moesaic.mixture.fit import Callback, FitConfig, Progress, _Fit
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Pixels, Sampled
@@ -222,6 +222,8 @@ def output_size(
             longest = max(width, height) * factor
             raise LimitError(f"scale {factor:g} asks for a side of {longest:.3g} pixels: raise pixel_limit")
         sides = (round(width * factor), round(height * factor))
+        if sides == before:
+            raise ArgumentError(f"scale {factor:g} leaves the picture at {width}x{height}: ask for a larger one")
     elif len(sides) != 2:
         raise ArgumentError(f"size {size} must be two whole numbers, width and height")
     elif sides[0] < width or sides[1] < height or sides == before:
@@ -255,8 +257,8 @@ def _check(sampling: str, seed: int, threads: int | None, c: EnlargeConfig) -> N
         raise ArgumentError(f"sampling {sampling!r} is unknown; choose one of {', '.join(SAMPLINGS)}")
     if not is_whole(seed, 0):
         raise ArgumentError(f"seed ({seed!r}) must be a whole number of at least 0")
-    if threads is not None and not is_whole(threads, 1):
-        raise ArgumentError(f"threads ({threads!r}) must be a whole number of at least 1")
+    if threads is not None and not (is_whole(threads, 1) and threads <= MOST_THREADS):
+        raise ArgumentError(f"threads ({threads!r}) must be a whole number from 1 to {MOST_THREADS}")
     for name, least in {"fits": 1, "opening": 0, "steps": 1, "rounds": 1, "apart": 1, "filling": 0}.items():
         if not is_whole(getattr(c, name), least):
             raise ArgumentError(f"{name} ({getattr(c, name)!r}) must be a whole number of at least {least}")

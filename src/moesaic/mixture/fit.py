@@ -17,7 +17,7 @@ from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours, growth, segments, start
 from moesaic.mixture.backends import cpu, descent
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
-from moesaic.mixture.backends.threads import default_threads, run
+from moesaic.mixture.backends.threads import MOST_THREADS, default_threads, run
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Observed, Pixels
@@ -172,8 +172,8 @@ def fit_pixels(
         raise ArgumentError(f"steps ({steps}) must be at least 1")
     if seed < 0:
         raise ArgumentError(f"seed ({seed}) must not be negative")
-    if threads is not None and threads < 1:
-        raise ArgumentError(f"threads ({threads}) must be at least 1")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ArgumentError(f"threads ({threads}) must lie between 1 and {MOST_THREADS}")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     if psnr is not None and device not in ("auto", "cpu"):

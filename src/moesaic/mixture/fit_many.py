@@ -54,10 +54,12 @@ def fit_many(
     """
     from moesaic.image import read_picture
 
-    wholes: dict[str, Any] = {"steps": steps, "seed": seed}
-    for name, whole in wholes.items():
-        if whole is not None and (not isinstance(whole, int | np.integer) or whole < (name == "steps")):
-            raise ArgumentError(f"{name} ({whole!r}) must be a whole number, and steps at least 1")
+    if not isinstance(pictures, list | tuple):
+        raise ArgumentError("fit_many takes a list of pictures; moesaic.fit takes one")
+    wholes: dict[str, Any] = {"steps": (steps, 1), "seed": (seed, 0)}
+    for name, (whole, least) in wholes.items():
+        if (whole is not None or name == "seed") and (not isinstance(whole, int | np.integer) or whole < least):
+            raise ArgumentError(f"{name} ({whole!r}) must be a whole number of at least {least}")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     there = fitting_device(device)

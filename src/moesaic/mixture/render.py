@@ -94,6 +94,9 @@ def fitting_device(asked: str) -> torch.device | None:
         ArgumentError: no such device is known.
         BackendError: a CUDA device was named and cannot be used.
     """
+    if not isinstance(asked, str | torch.device):
+        raise ArgumentError(f"device ({asked!r}) is a name: auto, cpu, cuda or cuda:1")
+    asked = str(asked)
     if _forced.get() == "gpu":
         gpu = importlib.import_module("moesaic.mixture.backends.gpu")
         return torch.device("cpu" if gpu.interpreted() else "cuda")
