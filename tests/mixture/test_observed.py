@@ -10,7 +10,7 @@ import pytest
 from moesaic.mixture import start
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import cover, exact_margin
-from moesaic.mixture.fit import FitConfig, _Fit
+from moesaic.mixture.fit import FitConfig, Fitting
 from moesaic.mixture.observed import SOFT, Pixels, Sampled, variation_slope
 from moesaic.mixture.sampling import resize
 
@@ -92,7 +92,7 @@ def test_a_fit_through_a_sampling_meets_the_pixels_seen(canvas):
     small = resize("bicubic", (WIDTH, HEIGHT), (10, 8))
     seen = small(canvas)
     guide = resize("lanczos", (10, 8), (WIDTH, HEIGHT))(seen)
-    found = _Fit(guide, 0, 0, 1, None, FitConfig(), Sampled.through(small, seen))
+    found = Fitting(guide, 0, 0, 1, None, FitConfig(), Sampled.through(small, seen))
     found.fit(60, steps=150, seconds=None)
     assert float(np.mean((small(drawn(found.packed)) - seen) ** 2)) < 1e-4
     assert len(found.packed.centres) == 60

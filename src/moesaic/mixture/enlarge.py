@@ -21,7 +21,7 @@ from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
-from moesaic.mixture.fit import Callback, FitConfig, Progress, _Fit
+from moesaic.mixture.fit import Callback, FitConfig, Fitting, Progress
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Pixels, Sampled
 from moesaic.mixture.render import PIXEL_LIMIT, render
@@ -150,16 +150,16 @@ def _fit_one(
     progress = None if told.progress is None else told
     rhythm = FitConfig(sharpest=c.sharpest, rounds=c.rounds, apart=c.apart)
     if sampling == "point":
-        whole = _Fit(small, 0, seed, threads, progress, rhythm, Pixels(small))
+        whole = Fitting(small, 0, seed, threads, progress, rhythm, Pixels(small))
         whole.fit(experts, steps=c.opening + c.steps, seconds=None)
         return whole.mixture()
     fine = (FINER * width, FINER * height)
     guide = resize(FILLING, (width, height), fine)(small)  # where kernels start, and with which colours
     observed = Sampled.through(resize(sampling, fine, (width, height)), small, c.variation)
     sharpest = c.sharpest / FINER
-    one = _Fit(guide, 0, seed, threads, progress, replace(rhythm, sharpest=sharpest), observed)
+    one = Fitting(guide, 0, seed, threads, progress, replace(rhythm, sharpest=sharpest), observed)
     if c.opening:
-        first = _Fit(small, 0, seed, threads, progress, replace(rhythm, solve=0), Pixels(small))
+        first = Fitting(small, 0, seed, threads, progress, replace(rhythm, solve=0), Pixels(small))
         first.fit(experts, steps=c.opening, seconds=None)
         one.packed, one.stopped = _stretched(first.packed, FINER), first.stopped
         told.done += c.opening

@@ -186,7 +186,7 @@ def fit_pixels(
 
         (fitted,) = Batch([target], [wanted], order, seed, config or FitConfig(), there, progress).fit(**spend)
         return fitted.to(device="cpu") if device == "auto" else fitted
-    search = _Fit(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
+    search = Fitting(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
     if psnr is None:
         search.fit(wanted, **spend)
     else:
@@ -206,7 +206,7 @@ def starter(config: FitConfig) -> Callable[..., cpu.Packed]:
 
 
 @dataclass(slots=True)
-class _Fit:
+class Fitting:
     """One picture being fitted: the kernels, the means of Adam, and the clock."""
 
     target: NDArray[np.float32]
@@ -236,6 +236,7 @@ class _Fit:
         return colours.unpack(self.packed, width, height)
 
     def list_kernels(self, margin: float) -> Cover:
+        """The kernels by tile, those within a margin of the best."""
         height, width = self.target.shape[1:]
         return cover(self.packed.centres, self.packed.geometry, width, height, margin, self.threads)
 

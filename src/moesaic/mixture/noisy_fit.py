@@ -16,7 +16,7 @@ import numpy as np
 
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import exact_margin
-from moesaic.mixture.fit import _Fit
+from moesaic.mixture.fit import Fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def begin_with(pixels: int, sigma: float, config: NoisyConfig) -> int:
     return max(1, round(pixels / each))
 
 
-class NoisyFit(_Fit):
+class NoisyFit(Fitting):
     """A fit that prunes by the level of the noise."""
 
     def settle(
