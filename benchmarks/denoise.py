@@ -126,7 +126,7 @@ def synthetic(
     name: str, sources: list[Source], noise: str, sigma: int, ours: Method, only: tuple[int, ...] | None
 ) -> Row:
     """All methods on one set at one level, and all of them on the few pictures that BM3D has seen, too."""
-    everyone, few = _Scores(), _Scores()
+    everyone, few = Scores(), Scores()
     for number, source in enumerate(sources, start=1):
         if (only is not None and number not in only) or (number - 1) % EVERY.get(name, {}).get(noise, 1):
             continue
@@ -162,7 +162,7 @@ def real() -> dict[str, list[tuple[Path, Path]]]:
 
 def measured(name: str, pairs: list[tuple[Path, Path]], ours: Method) -> Row:
     """All methods on real noise, told moesaic's estimate; BM3D on the smaller set alone."""
-    scores, sigmas = _Scores(), []
+    scores, sigmas = Scores(), []
     for noisy_path, clean_path in pairs:
         noisy, clean = read_picture(noisy_path).pixels, read_picture(clean_path).pixels
         sigma = estimate_noise(np.ascontiguousarray(noisy.transpose(2, 0, 1)))
@@ -184,7 +184,7 @@ def run(method: Method, noisy: Pixels, sigma: float, clean: Pixels) -> Iterator[
         yield {"method": name, "psnr": metrics.psnr(eight, clean), "ssim": metrics.ssim(eight, clean)} | spent
 
 
-class _Scores:
+class Scores:
     """Figures of several methods over several pictures."""
 
     def __init__(self) -> None:

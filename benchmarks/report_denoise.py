@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from benchmarks.record import Row, rows
 from benchmarks.tables import figure, origin, table
 
-NAMES = ("denoise", "denoise_parts")
+NAMES = ("denoise", "denoise_parts", "denoise_real")
 _ORDER = ("noisy", "one mixture", "fusion of 8", "moesaic", "NLM", "TV", "wavelets", "BM3D")
 _RIVALS = ("NLM", "TV", "wavelets", "BM3D")
 
@@ -23,6 +23,7 @@ def blocks(records: Records) -> dict[str, str]:
         "denoising few": _conditions(record, "few"),
         "denoising seconds": _seconds(record),
         "denoising real": _real(record),
+        "denoising real, told": _told(records.get("denoise_real")),
         "denoising parts": _parts(records.get("denoise_parts")),
     }
 
@@ -102,6 +103,18 @@ def _real(record: Row | None) -> str:
         ]
         body.append([f"{row['set']} ({count})", f"{least:g} / {median:g} / {most:g}", *cells])
     return table(["pictures", "estimated sigma, least / median / most", *names], body)
+
+
+def _told(record: Row | None) -> str:
+    found = rows(record, "told")
+    if not found:
+        return origin(record, "denoise_real", "told")
+    names = [name for name in _ORDER if any(name in row["all"] for row in found)]
+    body = []
+    for row in found:
+        cells = [f"{figure(row['all'][name]['psnr'])} / {row['all'][name]['ssim']:.4f}" for name in names]
+        body.append([f"{row['set']} ({row['all']['noisy']['pictures']})", str(row["sigma"]), *cells])
+    return "\n\n".join([origin(record, "denoise_real", "told"), table(["pictures", "sigma told", *names], body)])
 
 
 def _parts(record: Row | None) -> str:
