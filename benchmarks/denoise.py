@@ -191,9 +191,11 @@ class Scores:
         self.rows: dict[str, list[Row]] = {}
 
     def add(self, row: Row) -> None:
+        """Take in one result of `run`."""
         self.rows.setdefault(row["method"], []).append(row)
 
     def summary(self) -> dict[str, Row]:
+        """Means and medians by method."""
         return {
             name: {
                 "pictures": len(rows),
