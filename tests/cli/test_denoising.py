@@ -152,6 +152,14 @@ def test_sigma_of_zero_is_allowed(moe, picture, denoiser):
     assert denoiser.calls[0]["sigma"] == 0.0
 
 
+def test_where_no_noise_is_found_it_says_how_to_name_it(moe, tmp_path):
+    Image.new("RGB", (24, 20), (90, 120, 30)).save(tmp_path / "plain.png")
+    ran = moe("denoise", tmp_path / "plain.png")
+    assert ran.code == 0
+    assert "nothing to take out (if you see noise" in ran.out
+    assert "--sigma 5" in ran.out
+
+
 def test_the_library_behind_it(moe, picture, tmp_path):
     ran = moe("denoise", picture("a.png", mode="RGBA"), "--sigma", "20", "--models", "2", "--json", "--quiet")
     (told,) = ran.objects

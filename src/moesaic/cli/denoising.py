@@ -114,6 +114,8 @@ def denoise(
 def _told(figures: Figures) -> str:
     how = "estimated" if figures["estimated"] else "as given"
     made = f"{figures['models']} x {figures['experts']:,} experts" if figures["models"] else "nothing to take out"
+    if figures["estimated"] and not figures["models"]:
+        made += " (if you see noise, as a camera's JPEG may hold, name its level: --sigma 5)"
     return f"sigma {figures['sigma']:.1f} {how}, {made}, {figures['seconds']:.2f} s"
 
 
