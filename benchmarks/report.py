@@ -26,8 +26,9 @@ NAMES = (
 )
 OPENING = """# Benchmarks
 
-Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures everything
-anew (about two hours on two cores). Each table names the record, the command and the commit that it comes from.
+Made by `make report` from the records in `benchmarks/results/`; do not edit by hand. `make bench` measures fits,
+rates and rendering anew (about two hours on two cores). Each table names the record, the command and the commit that it
+comes from.
 
 Conventions: RGB PSNR over all pixels and channels, one mean square error a picture, on arrays clipped and rounded to
 8 bits; a set's value is the mean of its pictures' dB. SSIM with a Gaussian window of sigma 1.5. Bits per pixel (bpp)

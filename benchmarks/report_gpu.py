@@ -109,7 +109,15 @@ def _registers(records: Records) -> str:
         held = min(65536 // (row["registers"] * 32 * row["warps"]), 64 // row["warps"], 32)
         spilled = row["stack"] + row["local"]
         body.append([name, kind, *(str(n) for n in (row["warps"], row["registers"], spilled, row["shared"], held))])
-    head = ["kernel", "channels / order", "warps", "registers", "spilled bytes", "shared bytes", "programs at once"]
+    head = [
+        "kernel",
+        "channels / order",
+        "warps",
+        "registers",
+        "spilled bytes",
+        "shared bytes",
+        "programs at once on a multiprocessor",
+    ]
     told = f"Compiled for {record['settings']['architecture']} by Triton {record['settings']['triton']}."
     return f"{table(head, body)}\n\n{told} {origin(record, 'gpu_resources')}"
 

@@ -157,7 +157,7 @@ def check_pixel_limit(width: int, height: int, limit: int, name: str) -> None:
     """
     if width < 1 or height < 1:
         raise PictureError(f"{name}: a picture of {width}x{height} has no pixels")
-    if width * height > limit:
+    if not width * height <= limit:  # true for NaN, too
         raise LimitError(f"{name}: {width}x{height} exceeds the limit of {limit} pixels; raise pixel_limit to read it")
 
 

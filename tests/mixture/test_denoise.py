@@ -261,6 +261,7 @@ class TestBadInput:
         with pytest.raises(PictureError):
             denoise(tmp_path / "none.png")
 
-    def test_pixel_limit(self):
+    @pytest.mark.parametrize("limit", [399, math.nan])
+    def test_pixel_limit(self, limit):
         with pytest.raises(LimitError):
-            denoise(np.full((20, 20, 3), 0.5, np.float32), sigma=10, pixel_limit=399)
+            denoise(np.full((20, 20, 3), 0.5, np.float32), sigma=10, pixel_limit=limit)

@@ -117,6 +117,10 @@ class TestSizes:
         with pytest.raises(ArgumentError):
             enlarge(photo[:8, :10], **asked)
 
+    def test_a_limit_that_is_no_number_stops_everything(self, photo):
+        with pytest.raises(LimitError):
+            enlarge(photo[:8, :10], scale=2, pixel_limit=math.nan)
+
     @pytest.mark.parametrize("asked", [{"scale": 1e5}, {"scale": 1e300}, {"size": (2**20, 2**20)}])
     def test_more_than_the_limit(self, photo, asked):
         with pytest.raises(LimitError, match="pixel_limit"):

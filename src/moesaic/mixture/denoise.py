@@ -167,7 +167,10 @@ def denoise_pixels(
         raise ArgumentError(f"experts ({experts}) must lie between 1 and {height * width}, the number of pixels")
     run = _Models(noisy, sigma, experts, seconds, seed, models, progress, config or NoisyConfig())
     fits = run.finished(threads or default_threads())
-    clean = np.stack([fit.render() for fit in fits]).mean(axis=0, dtype=np.float64).astype(np.float32)
+    total = np.zeros(noisy.shape)
+    for fit in fits:  # one picture at a time, since there may be many and they may be large
+        total += fit.render()
+    clean = (total / len(fits)).astype(np.float32)
     if finish == "full":
         level = sigma / 255.0
         clean = weigh_cosines(give_back(clean, noisy, level), noisy, level)

@@ -228,7 +228,7 @@ def output_size(
         raise ArgumentError(f"size {size} must be two whole numbers, width and height")
     elif sides[0] < width or sides[1] < height or sides == before:
         raise ArgumentError(f"size {sides[0]}x{sides[1]} must be larger than the picture's {width}x{height}")
-    if sides[0] * sides[1] > pixel_limit:
+    if not sides[0] * sides[1] <= pixel_limit:  # true for NaN, too
         raise LimitError(f"{sides[0]}x{sides[1]} output pixels exceed the limit of {pixel_limit}: raise pixel_limit")
     return sides[0], sides[1]
 

@@ -16,6 +16,7 @@ from moesaic.mixture.backends import gpu, gpu_gather
 from moesaic.mixture.backends.gpu_canvas import Canvas, canvas
 from moesaic.mixture.backends.gpu_lists import Lists
 from moesaic.mixture.backends.layout import TILE
+from moesaic.mixture.ops import by_parameter
 
 
 def _kernels(centres: Tensor, factors: Tensor, log_priors: Tensor, experts: Tensor, order: int) -> gpu.Kernels:
@@ -138,14 +139,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _go_back(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     picture, level, centres, factors, log_priors, experts, *lists = ctx.saved_tensors
     all_of_it = gpu_blend_backward(slope, picture, level, centres, factors, log_priors, experts, *lists, ctx.order)
-    by_centre, by_factor, by_prior, by_expert = all_of_it.split([2, 3, 1, experts.shape[1]], dim=1)
-    return (
-        by_centre.to(centres.dtype),
-        by_factor.to(factors.dtype),
-        by_prior[:, 0].to(log_priors.dtype),
-        by_expert.to(experts.dtype),
-        *[None] * 6,
-    )
+    return (*by_parameter(all_of_it, centres, factors, log_priors, experts), *[None] * 6)
 
 
 gpu_blend.register_autograd(_go_back, setup_context=_save)

@@ -161,13 +161,23 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _go_back(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     picture, sums, centres, factors, log_priors, experts, *lists = ctx.saved_tensors
     all_of_it = blend_backward(slope, picture, sums, centres, factors, log_priors, experts, *lists, ctx.order)
-    by_centre, by_factor, by_prior, by_expert = all_of_it.split([2, 3, 1, experts.shape[1]], dim=1)
+    return (*by_parameter(all_of_it, centres, factors, log_priors, experts), *[None] * 11)
+
+
+def by_parameter(
+    gradient: Tensor,  # (N, 6 + K)
+    centres: Tensor,
+    factors: Tensor,
+    log_priors: Tensor,
+    experts: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradient's columns by the parameters that they belong to, each in that parameter's type."""
+    by_centre, by_factor, by_prior, by_expert = gradient.split([2, 3, 1, experts.shape[1]], dim=1)
     return (
         by_centre.to(centres.dtype),
         by_factor.to(factors.dtype),
         by_prior[:, 0].to(log_priors.dtype),
         by_expert.to(experts.dtype),
-        *[None] * 11,
     )
 
 

@@ -21,7 +21,7 @@ from moesaic.mixture.backends.cover import exact_margin
 from moesaic.mixture.model import Mixture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -160,11 +160,10 @@ def render(
     experts = mixture.colours
     if mixture.slopes is not None:
         experts = torch.cat([experts, (mixture.slopes / stretch.to(mixture.dtype)).flatten(1)], dim=1)
-    if chosen == "gpu":
-        there = (centres, factors, mixture.log_priors, experts)
-        return draw_on_gpu(*there, width, height, mixture.order).to(mixture.dtype)
-    on_cpu = (centres.cpu(), factors.cpu(), mixture.log_priors.cpu(), experts.cpu())
-    drawn = draw(*on_cpu, width, height, mixture.order)
+    place = torch.device("cpu") if chosen == "cpu" else mixture.device
+    centres, factors, experts = centres.to(place), factors.to(place), experts.to(place)
+    log_priors = mixture.log_priors.to(place)
+    drawn = draw(centres, factors, log_priors, experts, width, height, mixture.order, backend=chosen)
     return drawn.to(device=mixture.device, dtype=mixture.dtype)
 
 
@@ -176,32 +175,26 @@ def draw(
     width: int,
     height: int,
     order: int,
+    *,
+    backend: str = "cpu",
 ) -> Tensor:  # (C, H, W)
-    """Draw kernels given in pixels of the output on the CPU backend, exactly."""
+    """Draw kernels given in pixels of the output, exactly, on the backend "cpu" or "gpu"."""
+    cover, blend = _operations(backend)
+    still = (centres.detach(), factors.detach(), log_priors.detach())
+    lists = cover(*still, width, height, exact_margin(centres.shape[0]))
+    picture: Tensor = blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
+    return picture
+
+
+def _operations(backend: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What lists kernels by tile, and what draws them."""
+    if backend == "gpu":
+        from moesaic.mixture import gpu_ops
+
+        return gpu_ops.gpu_cover, gpu_ops.gpu_blend
     from moesaic.mixture import ops
 
-    still = (centres.detach(), factors.detach(), log_priors.detach())
-    lists = ops.cover(*still, width, height, exact_margin(centres.shape[0]))
-    picture: Tensor = ops.blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
-    return picture
-
-
-def draw_on_gpu(
-    centres: Tensor,  # (N, 2) float64
-    factors: Tensor,  # (N, 3)
-    log_priors: Tensor,  # (N,)
-    experts: Tensor,  # (N, C), or (N, 3 C) with slopes
-    width: int,
-    height: int,
-    order: int,
-) -> Tensor:  # (C, H, W)
-    """As `draw`, on the GPU backend."""
-    from moesaic.mixture import gpu_ops
-
-    still = (centres.detach(), factors.detach(), log_priors.detach())
-    lists = gpu_ops.gpu_cover(*still, width, height, exact_margin(centres.shape[0]))
-    picture: Tensor = gpu_ops.gpu_blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
-    return picture
+    return ops.cover, ops.blend
 
 
 def gate_mass(mixture: Mixture) -> Tensor:  # (N,)
