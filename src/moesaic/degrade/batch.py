@@ -1,0 +1,151 @@
+"""Degraded pictures for training: each picture of a batch gets its own kind, on the device where the batch is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+
+from moesaic.degrade.batched.stages import STAGES, Part
+from moesaic.degrade.ranges import COMPOSITE_SEVERITY, FACTORS, LABEL_OF, LABELS, ORDER, severity_of
+from moesaic.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["DEFAULT_MIX", "LABELS", "Batch", "degrade_batch"]
+
+DEFAULT_MIX: Mapping[str, float] = MappingProxyType(
+    {
+        "noise": 0.30,
+        "poisson": 0.04,
+        "rain": 0.06,
+        "heavy_rain": 0.05,
+        "haze": 0.09,
+        "snow": 0.04,
+        "motion_blur": 0.07,
+        "defocus": 0.04,
+        "low_light": 0.08,
+        "jpeg": 0.08,
+        "resize": 0.03,
+        "composite": 0.10,
+        "clean": 0.05,
+    }
+)
+"""How often each kind is drawn, in shares of any sum. "clean" leaves a picture as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Degraded pictures and what is true of them."""
+
+    pictures: Tensor  # (B, 3, H, W) float32 in [0, 1]; beyond it only where Gaussian noise is not clipped
+    present: Tensor  # (B, len(LABELS)) float32, 0 or 1
+    severity: Tensor  # (B, len(LABELS)) float32 in [0, 1], 0 where absent; the mildest of a kind is 0, too
+    sort: Tensor  # (B,) int64 on the CPU, the kind of each picture as its place among the names of the mix
+
+
+def degrade_batch(clean: Tensor, generator: torch.Generator, mix: Mapping[str, float] = DEFAULT_MIX) -> Batch:
+    """Degrade each picture of a batch by a kind drawn from the mix; nothing waits for the device.
+
+    Args:
+        clean: (B, 3, H, W) float32 in [0, 1], on any device; left as it is.
+        generator: on the CPU. Kinds and severities are drawn from it, and the seed of a generator on the device, from
+            which come all else: the same kinds on every device, the same pictures on devices of one type.
+        mix: shares of the kinds of `moesaic.degrade.KINDS` and of "clean".
+
+    Raises:
+        ShapeError: `clean` has another shape.
+        ArgumentError: the mix names an unknown kind, a share is no finite number of at least 0, or none is above 0.
+    """
+    if clean.ndim != 4 or clean.shape[1] != 3 or not clean.numel():
+        raise ShapeError(f"clean pictures have the shape (B, 3, H, W), not {tuple(clean.shape)}")
+    names = _names(mix)
+    plan = _plan(len(clean), generator, names, [float(mix[name]) for name in names])
+    fields = torch.Generator(clean.device).manual_seed(plan.seed)
+    pictures = clean.clone()
+    for column, kind in enumerate(ORDER):
+        rows = [row for row, kinds in enumerate(plan.kinds) if kind in kinds]
+        if not rows:
+            continue
+        where = torch.tensor(rows, device=clean.device)
+        strength = [plan.kinds[row][kind] for row in rows]
+        part = Part(
+            x=pictures[where],
+            severity=torch.tensor(strength, device=clean.device),
+            choice=[plan.choice[row][column] for row in rows],
+            strength=strength,
+            alone=[len(plan.kinds[row]) == 1 for row in rows],
+            fields=fields,
+        )
+        pictures.index_copy_(0, where, STAGES[kind](part))
+    present, severity = _labels(plan.kinds)
+    return Batch(
+        pictures=pictures,
+        present=present.to(clean.device),
+        severity=severity.to(clean.device),
+        sort=torch.tensor(plan.sort),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What falls on which picture."""
+
+    sort: list[int]  # B
+    kinds: list[dict[str, float]]  # B, severity of each kind that acts
+    choice: list[list[float]]  # B x len(ORDER), uniform
+    seed: int
+
+
+def _names(mix: Mapping[str, float]) -> list[str]:
+    for name, share in mix.items():
+        if name not in STAGES and name not in ("composite", "clean"):
+            raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join((*ORDER, 'composite', 'clean'))}")
+        if not (math.isfinite(share) and share >= 0):
+            raise ArgumentError(f"the share of {name!r} is a finite number of at least 0, not {share!r}")
+    if not any(mix.values()):
+        raise ArgumentError("the mix gives no kind a share above 0")
+    return list(mix)
+
+
+def _plan(count: int, generator: torch.Generator, names: list[str], shares: list[float]) -> _Plan:
+    sort = torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator).tolist()
+    severities = torch.rand((count, len(ORDER)), generator=generator).tolist()
+    choice = torch.rand((count, len(ORDER)), generator=generator).tolist()
+    picks = torch.rand((count, 2 + 2 * len(FACTORS)), generator=generator).tolist()
+    kinds: list[dict[str, float]] = []
+    for row, place in enumerate(sort):
+        name = names[place]
+        if name == "clean":
+            kinds.append({})
+        elif name == "composite":
+            low, high = COMPOSITE_SEVERITY
+            parts = _parts(picks[row])
+            kinds.append({kind: low + (high - low) * severities[row][ORDER.index(kind)] for kind in parts})
+        else:
+            kinds.append({name: severities[row][ORDER.index(name)]})
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return _Plan(sort=sort, kinds=kinds, choice=choice, seed=seed)
+
+
+def _parts(uniform: list[float]) -> list[str]:
+    """The kinds of a composite from uniform numbers: two or three factors, one kind of each."""
+    count = 2 + (uniform[0] < 0.5)
+    ranks, within = uniform[2 : 2 + len(FACTORS)], uniform[2 + len(FACTORS) :]
+    chosen = sorted(range(len(FACTORS)), key=ranks.__getitem__)[:count]
+    return [FACTORS[factor][int(within[factor] * len(FACTORS[factor]))] for factor in chosen]
+
+
+def _labels(kinds: list[dict[str, float]]) -> tuple[Tensor, Tensor]:
+    present, severity = torch.zeros(2, len(kinds), len(LABELS)).unbind()
+    for row, acting in enumerate(kinds):
+        for kind, strength in acting.items():
+            column = LABELS.index(LABEL_OF[kind])
+            present[row, column] = 1.0
+            severity[row, column] = severity_of(kind, strength)
+    return present, severity

@@ -1,0 +1,1 @@
+"""The degradations for batches of tensors on any device, held to the NumPy ones by tests."""
