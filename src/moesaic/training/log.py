@@ -53,6 +53,16 @@ class Log:
             raise ArgumentError(f"cannot write {self._path}: {cause.strerror or cause}") from cause
 
 
+class Silence:
+    """In the place of a log where another process writes it."""
+
+    def write(self, event: str, step: int, **figures: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; one that was cut off by a crash is left out."""
     entries = []

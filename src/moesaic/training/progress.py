@@ -14,12 +14,13 @@ class Progress:
 
     step: int  # steps done, of the whole run
     steps: int  # of the whole run
-    epoch: int  # counted from 1
-    epochs: int
     loss: float  # a running mean
-    score: float | None  # the last validation, in [0, 1]
     seconds: float  # spent in this call
     seconds_left: float  # until this call ends: the run's end, or the end of its minutes
+    epoch: int | None = None  # counted from 1; None where a run is counted in steps alone
+    epochs: int | None = None
+    score: float | None = None  # the last validation, in [0, 1]
+    psnr: float | None = None  # the last validation, dB
     warning: str = ""  # a few words on what went wrong in the last epoch, such as experts that never act
 
 
