@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moesaic.cli import training
+from moesaic.cli import news as newsroom
 from moesaic.training.progress import Progress
 
 pytest.importorskip("torch")
@@ -91,11 +91,11 @@ def _now(**change):
 
 
 def test_progress_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(training, "_PLAIN_EVERY", 0.0)
-    with training._News(quiet=False) as news:
+    monkeypatch.setattr(newsroom, "PLAIN_EVERY", 0.0)
+    with newsroom.News(quiet=False) as news:
         news.progress(_now())
     assert capsys.readouterr().err == "moesaic: step 5 of 1,000: epoch 1/20, loss 1.500, val 25.0%, 1:01:40 left\n"
-    with training._News(quiet=True) as news:
+    with newsroom.News(quiet=True) as news:
         news.progress(_now())
     assert capsys.readouterr().err == ""
 
@@ -103,7 +103,7 @@ def test_progress_where_there_is_no_terminal(capsys, monkeypatch):
 def test_progress_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with training._News(quiet=False) as news:
+    with newsroom.News(quiet=False) as news:
         news.progress(_now(score=None))
         assert news._bar.tasks[0].fields["news"] == "epoch 1/20, loss 1.500, 1:01:40 left"
 
@@ -119,8 +119,8 @@ def test_what_became_of_the_gate_is_told(moe, data):
 
 
 def test_a_warning_stands_in_the_progress(capsys, monkeypatch):
-    monkeypatch.setattr(training, "_PLAIN_EVERY", 0.0)
-    with training._News(quiet=False) as news:
+    monkeypatch.setattr(newsroom, "PLAIN_EVERY", 0.0)
+    with newsroom.News(quiet=False) as news:
         news.progress(_now(warning="stage4.1.conv: 2 of 8 experts dead"))
     assert capsys.readouterr().err.endswith("1:01:40 left, stage4.1.conv: 2 of 8 experts dead\n")
 
@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(moe, data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._News, "progress", interrupt)
+        patch.setattr(newsroom.News, "progress", interrupt)
         ran = moe("train", "segment", *OPTIONS, "--epochs", "2")
         assert (ran.code, ran.out) == (130, "")
         assert ran.err == "moesaic: interrupted; the same command goes on from the last checkpoint\n"

@@ -3,27 +3,23 @@
 # Annotations are real here, not postponed: typer evaluates them.
 import json
 import math
-import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending, one_line, say
+from moesaic.cli.news import News
 from moesaic.cli.options import Quiet, positive, read_size
+from moesaic.cli.training_restore import restore
 from moesaic.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from moesaic.segment.train import TrainedRun
-    from moesaic.training.progress import Progress
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(restore)
 
-_PLAIN_EVERY = 30.0  # s between two lines of progress where there is no terminal
 _TRAINED = "Train networks of your own; every run can be interrupted and goes on where it was."
 
 
@@ -124,9 +120,8 @@ def segment(
         size=None if frame is None else (frame[1], frame[0]),
         crop=None if window is None else (window[1], window[0]),
     )
-    news = _News(quiet=quiet)
     try:
-        with news:
+        with News(quiet=quiet) as news:
             run = train_segment(
                 data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress
             )
@@ -168,50 +163,3 @@ def _tell(run: "TrainedRun", *, as_json: bool, quiet: bool) -> None:
         rest = "finished" if run.finished else "stopped; the same command goes on"
         bad = one_line("".join(f"; {warning}" for warning in run.warnings))
         typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}{bad}")
-
-
-class _News:
-    """A live line on a terminal, a line now and then elsewhere, nothing when quiet."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Bar | None = None
-        self._told = time.monotonic()
-
-    def __enter__(self) -> "_News":
-        if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            self._bar = _bar()
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def progress(self, now: "Progress") -> None:
-        """Takes the library's news; the callback of `train_segment`."""
-        score = "" if now.score is None else f", val {now.score:.1%}"
-        bad = f", {one_line(now.warning)}" if now.warning else ""
-        news = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}{score}, {_clock(now.seconds_left)} left{bad}"
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=now.step, total=now.steps, news=news)
-        elif not self._quiet and time.monotonic() - self._told >= _PLAIN_EVERY:
-            self._told = time.monotonic()
-            say(f"step {now.step:,} of {now.steps:,}: {news}")
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _bar() -> "Bar":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[news]}", markup=False))
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-    bar.add_task("", total=None, news="")
-    return bar

@@ -1,0 +1,172 @@
+"""The command `train restore`."""
+
+# Annotations are real here, not postponed: typer evaluates them.
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending, one_line, say
+from moesaic.cli.news import News
+from moesaic.cli.options import Quiet, positive
+from moesaic.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from moesaic.restore.train import RestoreRun
+
+
+@ending
+def restore(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER|LIST",
+            help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
+    ],
+    network: Annotated[str, typer.Option(help="A restoration network of `moesaic models`.")] = "moce_lite",
+    options: Annotated[
+        str, typer.Option(metavar="JSON", help='Of that network, such as {"width": 40}.', show_default="its own")
+    ] = "{}",
+    start: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of that network to begin from.", show_default=False)
+    ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=SHARE,...", help="Kinds of damage, such as noise=2,jpeg=1.", show_default="all"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")
+    ] = None,
+    minutes: Annotated[
+        float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
+    ] = None,
+    piece: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    crop: Annotated[int, typer.Option(min=8, help="Side of what a step sees, px.")] = 96,
+    late_crop: Annotated[
+        int | None, typer.Option(min=8, help="Side in the last part of the run, px.", show_default="as before")
+    ] = None,
+    late_share: Annotated[float, typer.Option(min=0, max=1, help="That part, as a share of the steps.")] = 0.15,
+    batch: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 16,
+    shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
+    rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-3,
+    warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 200,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
+    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
+    pixel_loss: Annotated[str, typer.Option(help="charbonnier or l1.")] = "charbonnier",
+    fourier: Annotated[float, typer.Option(min=0, help="Weight of the loss on frequencies.")] = 0.05,
+    labels: Annotated[float, typer.Option(min=0, help="Weight of the loss on what is said to be there.")] = 0.02,
+    cost: Annotated[float, typer.Option(min=0, help="Weight of the expected cost of the experts.")] = 0.0,
+    explore: Annotated[float, typer.Option(min=0, max=1, help="Share of experts that are drawn, at first.")] = 0.1,
+    explore_end: Annotated[float, typer.Option(min=0, max=1, help="And at the end.")] = 0.0,
+    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")] = "auto",
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and threads: same weights.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on with the run in the folder, or replace it.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a network that undoes noise, blur, rain, haze, low light and more.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m moesaic train restore ...
+    """
+    if steps is None and minutes is None:
+        raise ArgumentError("state --steps, or --minutes of the whole run: how long to train")
+    shares, table = _read_mix(mix), _read_options(options)
+    from moesaic.restore.recipe import RestoreRecipe
+    from moesaic.restore.train import train_restore
+    from moesaic.training.parallel import leads
+
+    recipe = RestoreRecipe(
+        network=network,
+        options=table,
+        start=None if start is None else str(start),
+        mix=shares,
+        crop=crop,
+        batch=batch,
+        late_crop=late_crop,
+        late_share=late_share,
+        shrink=shrink,
+        steps=steps,
+        minutes=minutes,
+        rate=rate,
+        warm_up=warm_up,
+        weight_decay=weight_decay,
+        clip=clip,
+        pixel_loss=pixel_loss,
+        fourier=fourier,
+        labels=labels,
+        cost=cost,
+        explore=explore,
+        explore_end=explore_end,
+        average=average,
+        precision=precision,
+        held_out=held_out,
+        validate_every=validate_every,
+        seed=seed,
+    )
+    try:
+        with News(quiet=quiet or not leads()) as news:
+            run = train_restore(data, output, recipe, piece=piece, resume=resume, device=device, progress=news.progress)
+    except KeyboardInterrupt:
+        if not (Path(output) / "checkpoint.pt").is_file():
+            raise
+        say(f"interrupted; the same command{'' if resume else ' without --fresh'} goes on from the last checkpoint")
+        return INTERRUPTED
+    if leads():
+        _tell(run, as_json=as_json, quiet=quiet)
+    return ALL_DONE
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise ArgumentError(f'--options {text!r} is no JSON object; write one such as {{"width": 40}}')
+    return table
+
+
+def _read_mix(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise ArgumentError(f"--mix {text!r} is no list of shares; write one such as noise=2,jpeg=1") from None
+    return shares
+
+
+def _tell(run: "RestoreRun", *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        told: dict[str, Any] = {
+            "verb": "train",
+            "task": "restore",
+            "status": "finished" if run.finished else "stopped",
+            "output": str(run.out),
+            "weights": None if run.weights is None else str(run.weights),
+            "step": run.step,
+            "steps": run.steps,
+            "held_out_psnr": dict(run.scores),
+            "seconds": round(run.seconds, 3),
+        }
+        typer.echo(json.dumps(told, allow_nan=False))
+    elif not quiet:
+        score = "" if run.psnr is None else f", {run.psnr:.2f} dB on held-out pictures"
+        place = one_line(str(run.weights or run.out))
+        rest = "finished" if run.finished else "stopped; the same command goes on"
+        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}")

@@ -1,0 +1,155 @@
+"""Everything that defines a training run of a restoration network, as plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moesaic.errors import ArgumentError
+from moesaic.training.device import PRECISIONS
+from moesaic.values import is_number, is_table, is_whole
+
+PIXEL_LOSSES = ("charbonnier", "l1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRecipe:
+    """What a run does; two runs of equal recipes and steps on one machine give equal weights.
+
+    The length is stated as `steps`, or as `minutes` of the whole run: then the speed is measured when the run begins,
+    and the number of steps is settled for good. It is no limit on a call: `train_restore` takes `piece` for that.
+
+    Raises:
+        ArgumentError: a value is outside what it accepts; the text names it.
+    """
+
+    network: str = "moce_lite"  # a name of moesaic.restore.models.registry
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"channels": 32}
+    start: str | None = None  # weights file of the same network to begin from
+    mix: Mapping[str, float] | None = None  # sorts of damage and how often each is drawn; None: the default mix
+
+    crop: int = 96  # px, the side of what a step sees
+    batch: int = 16  # crops in a step
+    late_crop: int | None = None  # px, in the last part of the run, with as many pixels in a batch; None: as before
+    late_share: float = 0.15  # of the steps
+    shrink: float = 0.5  # chance that a crop is taken from its picture at half the size, which hides codec artefacts
+
+    steps: int | None = None
+    minutes: float | None = None  # of the whole run, from which steps are planned where they are not stated
+    rate: float = 1e-3  # learning rate at its highest; AdamW, cosine
+    warm_up: int = 200  # steps
+    weight_decay: float = 1e-4  # of kernels and matrices; biases and norms have none
+    betas: tuple[float, float] = (0.9, 0.9)  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
+    pixel_loss: str = "charbonnier"
+    fourier: float = 0.05  # weight of the loss on frequencies; see moesaic.restore.loss for its scale
+    labels: float = 0.02  # weight of the loss on what is said to be there, and how strong
+    cost: float = 0.0  # weight of the expected cost of the chosen experts
+    explore: float = 0.1  # how much of the choice of experts is chance, at the beginning
+    explore_end: float = 0.0  # and at the end; in between on a line
+    average: float = 0.999  # decay of the averaged weights, which are what a run leaves
+    precision: str = "auto"
+    held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
+    validate_every: int = 2000  # steps
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("pixel_loss", PIXEL_LOSSES)):
+            if getattr(self, name) not in tuple(known):
+                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        for name in ("network", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name == "start"):
+                raise ArgumentError(f"{name} {value!r} must be a text")
+        self._check_tables()
+        for name, low in (
+            ("crop", 8),
+            ("late_crop", 8),
+            ("batch", 1),
+            ("steps", 1),
+            ("warm_up", 0),
+            ("validate_every", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if not (value is None and name in ("steps", "late_crop")) and not is_whole(value, low):
+                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
+        for name in ("rate", "clip", "minutes"):
+            value = getattr(self, name)
+            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number above 0")
+        for name in ("weight_decay", "fourier", "labels", "cost"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number from 0")
+        for name in ("late_share", "shrink", "explore", "explore_end"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value <= 1):
+                raise ArgumentError(f"{name} {value!r} must be from 0 to 1")
+        for name in ("average", "held_out"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < 1):
+                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
+        if not (_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
+            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
+
+    def _check_tables(self) -> None:
+        for name in ("options", "mix"):
+            value = getattr(self, name)
+            if value is None and name == "mix":
+                continue
+            if not is_table(value):
+                raise ArgumentError(f"{name} {value!r} must be a table of names and values")
+            try:
+                json.dumps(_plain(value), allow_nan=False)
+            except (TypeError, ValueError, RecursionError):
+                raise ArgumentError(f"{name} {value!r} must hold numbers, texts and lists of them") from None
+        if self.mix is not None:
+            shares = list(self.mix.values())
+            if not (all(is_number(share) and share >= 0 for share in shares) and sum(shares) > 0):
+                raise ArgumentError(
+                    f"mix {dict(self.mix)!r} must give each sort of damage a number from 0, one above 0"
+                )
+
+    @property
+    def late_batch(self) -> int:
+        """Crops in a step of the last part: as many pixels as before, at least one crop."""
+        return max(1, round(self.batch * (self.crop / (self.late_crop or self.crop)) ** 2))
+
+    @property
+    def largest_crop(self) -> int:
+        """The largest side that a step sees, px."""
+        return max(self.crop, self.late_crop or 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> RestoreRecipe:
+        """The recipe that `to_json` wrote.
+
+        Raises:
+            ArgumentError: a value is missing its place or outside what it accepts.
+        """
+        if not isinstance(held, Mapping):
+            raise ArgumentError(f"this is no recipe of restoration: a JSON object is, not {type(held).__name__}")
+        pairs: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+        }
+        try:
+            return cls(**pairs)
+        except TypeError as cause:
+            raise ArgumentError(f"this is no recipe of restoration: {cause}") from cause
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
