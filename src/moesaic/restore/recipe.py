@@ -11,7 +11,7 @@ from moesaic.errors import ArgumentError
 from moesaic.training.device import PRECISIONS
 from moesaic.values import is_number, is_table, is_whole
 
-PIXEL_LOSSES = ("charbonnier", "l1")
+PIXEL_LOSSES = ("charbonnier", "l1", "decibel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,10 @@ class RestoreRecipe:
     fourier: float = 0.05  # weight of the loss on frequencies; see moesaic.restore.loss for its scale
     labels: float = 0.02  # weight of the loss on what is said to be there, and how strong
     cost: float = 0.0  # weight of the expected cost of the chosen experts
-    explore: float = 0.1  # how much of the choice of experts is chance, at the beginning
-    explore_end: float = 0.0  # and at the end; in between on a line
+    explore: float = 1.0  # share of the pictures whose experts are drawn, at the beginning; for moce_lite, whose
+    explore_end: float = 1.0  # gates learn last, and at the end; in between on a line
+    trials: int = 6000  # crops on which every expert is tried at the end, for gates that learn last
+    tolerance: float = 0.03  # dB that their choice may lose on average, from which the price of compute is set
     average: float = 0.999  # decay of the averaged weights, which are what a run leaves
     precision: str = "auto"
     held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
@@ -70,6 +72,7 @@ class RestoreRecipe:
             ("batch", 1),
             ("steps", 1),
             ("warm_up", 0),
+            ("trials", 1),
             ("validate_every", 1),
             ("seed", 0),
         ):
@@ -80,7 +83,7 @@ class RestoreRecipe:
             value = getattr(self, name)
             if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number above 0")
-        for name in ("weight_decay", "fourier", "labels", "cost"):
+        for name in ("weight_decay", "fourier", "labels", "cost", "tolerance"):
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number from 0")

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from moesaic.errors import ArgumentError
 from moesaic.restore.build import Parts, build
+from moesaic.restore.finish import dearest, learns_last, teach_gates
 from moesaic.restore.loss import fourier_loss, label_loss, pixel_loss
+from moesaic.restore.network import MoceLite
 from moesaic.restore.tally import Tally
-from moesaic.restore.validation import Validation, mean_psnr
+from moesaic.restore.validation import Restore, Validation, mean_psnr
 from moesaic.routing.collect import balance_loss
 from moesaic.training.averaging import Average
 from moesaic.training.device import channels_last, precision_on
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from moesaic.training.parallel import Team
 
 LOG_EVERY = 100  # steps
+_SCORE = "held_out_psnr "  # before the name of a sort, in a card
 READ_EVERY = 10  # steps; between them nothing waits for the device
 
 
@@ -146,13 +149,35 @@ class Run:
         if self.step % LOG_EVERY == 0 or self.finished:
             rate = self.recipe.rate * self._schedule.factor(self.step - 1)
             log.write("step", self.step, seconds=seconds, rate=rate, **self._tally.read())
-        if self.validation is not None and (self.step % self.recipe.validate_every == 0 or self.finished):
+        if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
             with self.average.applied(self.model):
-                self.scores = self.validation.scores(self.model, self.recipe.precision)
-                if self._samples is not None:
-                    path = self._samples / f"step_{self.step:07d}.png"
-                    self.validation.show(self.model, path, self.recipe.precision)
-            log.write("validation", self.step, seconds=round(pace.seconds, 2), psnr=self.scores)
+                self._validate(log, pace, dearest)
+
+    def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
+        """What the run leaves: the averaged weights, with gates taught where they learn last; validated once more.
+
+        It follows from the state after the last step, and may be repeated.
+        """
+        with self.average.applied(self.model):
+            if learns_last(self.model):
+                foretold = teach_gates(self.model, self.train, self.parts, self.recipe, self.mix, self.device)
+                log.write("gates", self.step, seconds=round(pace.seconds, 2), foretold=foretold)
+                self._validate(log, pace, dearest)
+            self._validate(log, pace, None)
+            return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _validate(self, log: Log | Silence, pace: Pace, how: Restore | None) -> None:
+        if self.validation is None:
+            return
+        precision = self.recipe.precision
+        self.scores = self.validation.scores(self.model, precision, how)
+        told: dict[str, Any] = {"psnr": self.scores, "psnr_in": self.validation.before}
+        if how is None:
+            told |= self.validation.decisions(self.model, precision)
+        if self._samples is not None:
+            self.validation.show(self.model, self._samples / f"step_{self.step:07d}.png", precision, how)
+        experts = "dearest" if how is not None and learns_last(self.model) else "chosen"
+        log.write("validation", self.step, seconds=round(pace.seconds, 2), experts=experts, **told)
 
     def check_finite(self) -> None:
         """Refuse to keep weights that are no numbers.
@@ -172,7 +197,7 @@ class Run:
             step=self.step,
             steps=self.steps,
             loss=self.recent,
-            psnr=mean_psnr(self.scores) if self.scores else None,
+            psnr=mean_psnr(self.scores),
             seconds=pace.seconds,
             seconds_left=pace.seconds_left(self.step, self.steps),
         )
@@ -210,13 +235,18 @@ class Run:
             name=name,
             architecture=self.recipe.network,
             task="restore",
-            options=self.recipe.to_json()["options"],
+            options=self._options(),
             data=str(config["data"]["name"]),
             recipe=config,
             multiple_of=self.model.multiple_of,
             parameters=learned(self.model),
-            scores={f"held_out_psnr {sort}": value for sort, value in self.scores.items()},
+            scores={f"{_SCORE}{sort}": value for sort, value in self.scores.items()},
         )
+
+    def _options(self) -> dict[str, Any]:
+        """What builds the network again, with the price that was set for its gates."""
+        options: dict[str, Any] = dict(self.recipe.to_json()["options"])
+        return options | {"price": self.model.price} if isinstance(self.model, MoceLite) else options
 
     def _explore(self) -> float:
         begin, end = self.recipe.explore, self.recipe.explore_end
@@ -240,6 +270,11 @@ class Run:
 
     def _ours(self, what: str) -> str:
         return what if self.team.leads else f"{what} of process {self.team.rank}"
+
+
+def scores_of(card: Card) -> dict[str, float]:
+    """The scores that `Run.card` wrote down, by sort of damage."""
+    return {name.removeprefix(_SCORE): value for name, value in card.scores.items() if name.startswith(_SCORE)}
 
 
 def learned(model: nn.Module) -> int:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moesaic.errors import ArgumentError, TrainingError
+from moesaic.errors import ArgumentError, ModelError, TrainingError
 from moesaic.files import atomic_write
 from moesaic.memory import within_memory
 from moesaic.restore.build import Parts, known_parts
+from moesaic.restore.finish import dearest, steps_worth
 from moesaic.restore.recipe import RestoreRecipe
-from moesaic.restore.run import Run, learned
+from moesaic.restore.run import Run, learned, scores_of
 from moesaic.restore.validation import mean_psnr
 from moesaic.training.bank import Bank, held_out, list_pictures, read_bank
 from moesaic.training.checkpoint import Checkpoints, check_same, remove_files
@@ -51,7 +52,7 @@ class RestoreRun:
     @property
     def psnr(self) -> float | None:
         """The mean over the sorts of the last validation, dB."""
-        return mean_psnr(self.scores) if self.scores else None
+        return mean_psnr(self.scores)
 
 
 def train_restore(
@@ -166,12 +167,17 @@ def _train(
             over=lambda: bool(team.agree(float(pace.over))),
             saves=team.leads,
         )
+        team.check_equal(run.model)
+        weights = folder / "model.safetensors" if run.finished else None
+        if weights is not None and team.leads:
+            kept = _finished(weights, config)
+            if kept is None:
+                write_weights(weights, run.finish(log, pace), run.card(_name(folder), config), force=True)
+            else:
+                run.scores = kept
+        team.wait()  # the first process has finished
     finally:
         log.close()
-    team.check_equal(run.model)
-    weights = folder / "model.safetensors" if run.finished else None
-    if weights is not None and team.leads:
-        write_weights(weights, run.average.weights(), run.card(_name(folder), config), force=True)
     return RestoreRun(
         out=folder,
         finished=run.finished,
@@ -194,6 +200,15 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 
 def _name(folder: Path) -> str:
     return folder.absolute().name
+
+
+def _finished(weights: Path, config: Mapping[str, Any]) -> dict[str, float] | None:
+    """The scores of the weights that an earlier call has left, or None where there are none of this run."""
+    try:
+        card = read_card(weights)
+    except ModelError:
+        return None
+    return scores_of(card) if dict(card.recipe) == json.loads(json.dumps(config)) else None
 
 
 def _config(
@@ -226,7 +241,7 @@ def _steps_that_fit(recipe: RestoreRecipe, train: Bank, val: Bank | None, parts:
         raise TrainingError(f"{cause} within the first steps; start with a lower rate than {recipe.rate}") from None
     if probe.validation is not None:
         began = Pace(None, 0)
-        probe.validation.scores(probe.model, recipe.precision)
+        probe.validation.scores(probe.model, recipe.precision, dearest)
         step += began.seconds / recipe.validate_every
     seconds = 60 * (recipe.minutes or 0)
-    return max(1, int(team.agree(0.97 * seconds / step)))
+    return max(1, int(team.agree(0.97 * seconds / step - steps_worth(probe.model, recipe))))

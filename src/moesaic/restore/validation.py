@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from moesaic.restore.build import Parts
     from moesaic.training.bank import Bank
+
+Restore: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
 SIDE = 128  # px, of what is cut from the middle of each picture
 _MOST = 16  # pictures
@@ -48,25 +51,53 @@ class Validation:
                 generator = generator_for(_SEED, f"validation of {sort}")
                 self.damaged[sort] = parts.degrade(self.clean, generator, {sort: 1.0}).pictures
 
+        self.before = {sort: _mean(psnrs(pictures, self.clean)) for sort, pictures in self.damaged.items()}  # dB
+
     @torch.inference_mode()
-    def scores(self, model: nn.Module, precision: str) -> dict[str, float]:
-        """PSNR (dB) by sort, of the restored pictures and, as "... in", of the damaged ones; the mode is put back."""
+    def scores(self, model: nn.Module, precision: str, restore: Restore | None = None) -> dict[str, float]:
+        """PSNR (dB) of the restored pictures by sort; the model's mode is put back.
+
+        Args:
+            model: the network.
+            precision: of its passes.
+            restore: how it is run on a batch; just called unless given.
+        """
         training = model.training
         model.eval()
         told = {}
         try:
             for sort, pictures in self.damaged.items():
                 with precision_on(pictures.device, precision):
-                    restored = model(pictures)
-                told[sort] = round(float(psnrs(restored, self.clean).mean()), 4)
-                told[f"{sort} in"] = round(float(psnrs(pictures, self.clean).mean()), 4)
+                    restored = model(pictures) if restore is None else restore(model, pictures)
+                told[sort] = _mean(psnrs(restored, self.clean))
         finally:
             model.train(training)
         return told
 
     @torch.inference_mode()
-    def show(self, model: nn.Module, path: Path, precision: str) -> None:
-        """Write input, output and clean of a few pictures of each sort, one below the other."""
+    def decisions(self, model: nn.Module, precision: str) -> dict[str, Any]:
+        """The mean cost of what a network decides, by sort, and the share of pictures of each expert, by layer."""
+        look: Any = getattr(model, "look", None)
+        if look is None:
+            return {}
+        training = model.training
+        model.eval()
+        told: dict[str, Any] = {"cost": {}, "usage": {}}
+        try:
+            for sort, pictures in self.damaged.items():
+                with precision_on(pictures.device, precision):
+                    decision = look([pictures])
+                told["cost"][sort] = _mean(decision.cost)
+                for name, routing in decision.routings.items():
+                    shares = (routing.dense() > 0).float().mean((0, 1)).tolist()
+                    told["usage"].setdefault(name, {})[sort] = [round(share, 3) for share in shares]
+        finally:
+            model.train(training)
+        return told
+
+    @torch.inference_mode()
+    def show(self, model: nn.Module, path: Path, precision: str, restore: Restore | None = None) -> None:
+        """Write input, output and clean of a few pictures of each sort, one below the other; as `scores`."""
         training = model.training
         model.eval()
         columns: list[Any] = [[], [], []]
@@ -74,7 +105,7 @@ class Validation:
             for number, pictures in enumerate(self.damaged.values()):
                 which = [(number + other) % len(self.clean) for other in range(min(_SHOWN, len(self.clean)))]
                 with precision_on(pictures.device, precision):
-                    restored = model(pictures[which])
+                    restored = model(pictures[which]) if restore is None else restore(model, pictures[which])
                 for column, value in zip(columns, (pictures[which], restored, self.clean[which]), strict=True):
                     column.append(value.float())
         finally:
@@ -82,7 +113,10 @@ class Validation:
         write_strip(path, [torch.cat(column) for column in columns])
 
 
-def mean_psnr(scores: Mapping[str, float]) -> float:
-    """The mean over the sorts of what came out, dB."""
-    out = [value for name, value in scores.items() if not name.endswith(" in")]
-    return sum(out) / len(out)
+def mean_psnr(scores: Mapping[str, float]) -> float | None:
+    """The mean over the sorts, dB; None without any."""
+    return sum(scores.values()) / len(scores) if scores else None
+
+
+def _mean(values: Tensor) -> float:
+    return round(float(values.float().mean()), 4)
