@@ -58,6 +58,17 @@ def test_composites_have_two_or_three_labels_and_stay_in_range():
     assert batch.pictures.max() <= 1
 
 
+def test_the_second_order_chain_is_labelled_by_its_parts():
+    clean, batch = drawn({"wild": 1.0, "clean": 0.0}, count=6)
+    assert ((batch.pictures - clean).abs().amax((1, 2, 3)) > 1e-2).all()
+    assert batch.pictures.min() >= 0
+    assert batch.pictures.max() <= 1
+    for row in range(6):
+        told = {label for label, there in zip(LABELS, batch.present[row].tolist(), strict=True) if there}
+        assert told == {"noise", "blur", "jpeg", "resize"}
+        assert batch.severity[row].unique().numel() == 2  # the chain's, and 0
+
+
 def test_clean_pictures_come_back_unchanged():
     clean, batch = drawn({"clean": 1.0})
     assert torch.equal(batch.pictures, clean)
@@ -101,7 +112,7 @@ def test_the_strongest_are_further_from_the_clean_picture_than_the_mildest(kind)
 
 def test_small_and_uneven_pictures_work():
     for shape in ((5, 3, 1, 1), (5, 3, 17, 3), (5, 3, 1, 40)):
-        for kind in (*ORDER, "composite"):
+        for kind in (*ORDER, "composite", "wild"):
             batch = degrade_batch(torch.full(shape, 0.5), torch.Generator().manual_seed(0), {kind: 1.0})
             assert batch.pictures.shape == shape
             assert torch.isfinite(batch.pictures).all()

@@ -123,7 +123,6 @@ def resize_taps(before: int, after: int, method: str = "bicubic") -> tuple[NDArr
     return np.clip(places, 0, before - 1), weights
 
 
-@lru_cache(maxsize=256)
 def resize_matrix(before: int, after: int, method: str = "bicubic") -> Array:
     """`resize_taps` as one matrix, (after, before)."""
     places, weights = resize_taps(before, after, method)
@@ -137,7 +136,7 @@ def smaller(side: int, scale: float) -> int:
     return max(1, math.floor(side / scale + 0.5))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def down_and_up(side: int, scale: float) -> Array:
     """A side shrunk and enlarged again by bicubic filters, (side, side)."""
     small = smaller(side, scale)

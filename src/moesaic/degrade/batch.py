@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from moesaic.degrade.batched.stages import STAGES, Part
-from moesaic.degrade.ranges import COMPOSITE_SEVERITY, FACTORS, LABEL_OF, LABELS, ORDER, severity_of
+from moesaic.degrade.batched.wild import apply_steps
+from moesaic.degrade.ranges import COMPOSITE_SEVERITY, FACTORS, KINDS, LABEL_OF, LABELS, ORDER, WILD_LABELS, severity_of
+from moesaic.degrade.wild import draw_steps
 from moesaic.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ DEFAULT_MIX: Mapping[str, float] = MappingProxyType(
         "jpeg": 0.08,
         "resize": 0.03,
         "composite": 0.10,
+        "wild": 0.0,
         "clean": 0.05,
     }
 )
@@ -83,7 +87,11 @@ def degrade_batch(clean: Tensor, generator: torch.Generator, mix: Mapping[str, f
             fields=fields,
         )
         pictures.index_copy_(0, where, STAGES[kind](part))
-    present, severity = _labels(plan.kinds)
+    height, width = clean.shape[2:]
+    for row, wildness in plan.wild.items():  # one by one, as their sizes on the way differ
+        steps = draw_steps(np.random.default_rng([plan.seed, row]), height, width, wildness, 1)
+        pictures[row] = apply_steps(clean[row : row + 1], steps, fields)[0]
+    present, severity = _labels(plan)
     return Batch(
         pictures=pictures,
         present=present.to(clean.device),
@@ -99,13 +107,14 @@ class _Plan:
     sort: list[int]  # B
     kinds: list[dict[str, float]]  # B, severity of each kind that acts
     choice: list[list[float]]  # B x len(ORDER), uniform
+    wild: dict[int, float]  # rows that go through the second-order chain, and its severity
     seed: int
 
 
 def _names(mix: Mapping[str, float]) -> list[str]:
     for name, share in mix.items():
-        if name not in STAGES and name not in ("composite", "clean"):
-            raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join((*ORDER, 'composite', 'clean'))}")
+        if name not in KINDS and name != "clean":
+            raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join((*KINDS, 'clean'))}")
         if not (math.isfinite(share) and share >= 0):
             raise ArgumentError(f"the share of {name!r} is a finite number of at least 0, not {share!r}")
     if not any(mix.values()):
@@ -119,9 +128,13 @@ def _plan(count: int, generator: torch.Generator, names: list[str], shares: list
     choice = torch.rand((count, len(ORDER)), generator=generator).tolist()
     picks = torch.rand((count, 2 + 2 * len(FACTORS)), generator=generator).tolist()
     kinds: list[dict[str, float]] = []
+    wild: dict[int, float] = {}
     for row, place in enumerate(sort):
         name = names[place]
-        if name == "clean":
+        if name == "wild":
+            wild[row] = picks[row][0]
+            kinds.append({})
+        elif name == "clean":
             kinds.append({})
         elif name == "composite":
             low, high = COMPOSITE_SEVERITY
@@ -130,7 +143,7 @@ def _plan(count: int, generator: torch.Generator, names: list[str], shares: list
         else:
             kinds.append({name: severities[row][ORDER.index(name)]})
     seed = int(torch.randint(2**62, (), generator=generator))
-    return _Plan(sort=sort, kinds=kinds, choice=choice, seed=seed)
+    return _Plan(sort=sort, kinds=kinds, choice=choice, wild=wild, seed=seed)
 
 
 def _parts(uniform: list[float]) -> list[str]:
@@ -141,9 +154,13 @@ def _parts(uniform: list[float]) -> list[str]:
     return [FACTORS[factor][int(within[factor] * len(FACTORS[factor]))] for factor in chosen]
 
 
-def _labels(kinds: list[dict[str, float]]) -> tuple[Tensor, Tensor]:
-    present, severity = torch.zeros(2, len(kinds), len(LABELS)).unbind()
-    for row, acting in enumerate(kinds):
+def _labels(plan: _Plan) -> tuple[Tensor, Tensor]:
+    present, severity = torch.zeros(2, len(plan.kinds), len(LABELS)).unbind()
+    for row, strength in plan.wild.items():
+        for label in WILD_LABELS:
+            present[row, LABELS.index(label)] = 1.0
+            severity[row, LABELS.index(label)] = strength
+    for row, acting in enumerate(plan.kinds):
         for kind, strength in acting.items():
             column = LABELS.index(LABEL_OF[kind])
             present[row, column] = 1.0

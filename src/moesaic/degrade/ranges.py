@@ -45,6 +45,26 @@ LABEL_OF = {
 }
 """The label of each kind of `ORDER`."""
 
+WILD_LABELS = ("noise", "blur", "jpeg", "resize")
+"""What the second-order chain does to every picture."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "noise": ("clipped",),
+    "haze": ("plane", "colour", "field"),
+    "motion_blur": ("line", "trajectory"),
+    "defocus": ("disc", "bell"),
+    "wild": ("x1",),
+}
+"""The ways in which a kind is made, one of which is drawn unless it is named."""
+
+NAMED_FAMILIES: dict[str, tuple[str, ...]] = {
+    "noise": ("unclipped",),
+    "haze": ("layers",),
+    "motion_blur": ("arc",),
+    "wild": ("x2", "x3", "x4"),
+}
+"""Further ways that are never drawn: to ask whether a network learned the kind, or only the families it has met."""
+
 FACTORS = (("haze", "low_light"), ("rain", "snow"), ("motion_blur", "defocus"), ("resize",), ("noise",), ("jpeg",))
 """What a composite is made of: two or three of these, and one kind of each."""
 

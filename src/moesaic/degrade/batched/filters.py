@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=192)
 def constant(
     table: Callable[..., NDArray[np.float64]], device: torch.device, dtype: torch.dtype, *arguments: int | float | str
 ) -> Tensor:

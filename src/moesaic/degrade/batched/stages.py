@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from moesaic.degrade.batched import codec, optics, sensor, weather
+from moesaic.degrade.batched import codec, depth, optics, sensor, weather
 from moesaic.degrade.ranges import (
     DEPTH_MODES,
     PATH_POINTS,
@@ -121,21 +121,21 @@ def haze(part: Part) -> Tensor:
     shape = (part.x.shape[2], part.x.shape[3])
     side = part.uniform(1, low=0.25)
     window = torch.cat([part.uniform(2) * (1 - side), side], 1)
-    depth = weather.plane_depth(
+    far = depth.plane_depth(
         shape,
         part.normal() * math.radians(8),
         part.uniform(low=-0.3, high=0.1),
         part.uniform(low=0.1, high=0.5),
         window,
     )
-    fields = weather.field_depth(shape, part.normal(DEPTH_MODES, DEPTH_MODES), window)
     smooth = part.picked([0.4 <= c < 0.7 for c in part.choice])
-    depth = depth.index_copy(0, smooth, fields[smooth])
+    fields = depth.field_depth(shape, part.normal(DEPTH_MODES, DEPTH_MODES), window)
+    far = far.index_copy(0, smooth, fields[smooth])
     if any(coloured := [c >= 0.7 for c in part.choice]):
         places = part.picked(coloured)
-        depth = depth.index_copy(0, places, weather.colour_depth(part.x[places]))
+        far = far.index_copy(0, places, depth.colour_depth(part.x[places]))
     airlight = (part.uniform(1, low=0.7) + part.uniform(3, low=-0.03, high=0.03)).clamp(0, 1)
-    return weather.haze(part.x, depth, part.at("haze", "beta"), airlight)
+    return weather.haze(part.x, far, part.at("haze", "beta"), airlight)
 
 
 def motion_blur(part: Part) -> Tensor:
