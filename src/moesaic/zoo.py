@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moesaic.errors import ArgumentError
 from moesaic.registry import Registry
+from moesaic.restore.models import registry as _restoration
 from moesaic.segment.models import registry as _segmentation
 from moesaic.weights_file import DEFAULT_LIMITS, Card, WeightLimits, card_of, write_weights
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "Registry", "create_model", "list_models", "load_model", "model_card", "registry", "save_model"]
 
-registry = Registry.joined([_segmentation])
+registry = Registry.joined([_segmentation, _restoration])
 """Every architecture and every shipped set of weights; pass another to work with your own."""
 
 
