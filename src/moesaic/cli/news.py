@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -49,7 +50,8 @@ def _news(now: Progress) -> str:
     score = "" if now.score is None else f", val {now.score:.1%}"
     psnr = "" if now.psnr is None else f", held out {now.psnr:.2f} dB"
     bad = f", {one_line(now.warning)}" if now.warning else ""
-    return f"{epoch}loss {now.loss:.3f}{score}{psnr}, {_clock(now.seconds_left)} left{bad}"
+    loss = f"loss {now.loss:.3f}" if math.isfinite(now.loss) else "begun"  # no loss has been read yet
+    return f"{epoch}{loss}{score}{psnr}, {_clock(now.seconds_left)} left{bad}"
 
 
 def _clock(seconds: float) -> str:
