@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moesaic import segment
+    from moesaic import degrade, segment
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "create_model",
     "decode",
+    "degrade",
     "denoise",
     "encode",
     "enlarge",
@@ -51,6 +52,7 @@ _HOMES = {
     "Picture": "moesaic.image",
     "create_model": "moesaic.zoo",
     "decode": "moesaic.codec",
+    "degrade": "moesaic.degrade",
     "denoise": "moesaic.mixture.denoise",
     "encode": "moesaic.codec",
     "enlarge": "moesaic.mixture.enlarge",
