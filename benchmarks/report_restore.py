@@ -1,0 +1,219 @@
+"""The tables of docs/restoration.md, and its two plots, from the records of restoration alone.
+
+`python -m benchmarks.report_restore` renews them, and makes the page with its marks where there is none. The strips of
+pictures come from `python -m benchmarks.restore_pictures`, which needs the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.record import RESULTS, ROOT, Row, read, rows
+from benchmarks.report_restore_plots import draw_all
+from benchmarks.report_restore_routing import blocks as routing_blocks
+from benchmarks.report_restore_routing import skipped, told, verdict
+from benchmarks.report_segment import renew
+from benchmarks.restore_pictures import strips
+from benchmarks.restore_scores import OURS
+from benchmarks.restore_sets import NEVER_DRAWN
+from benchmarks.tables import figure, origin, table
+
+NAMES = ("restore", "restore_routing", "restore_speed", "denoise")
+HEADINGS = {
+    "verdict": "## What is reached",
+    "noise": "### Noise",
+    "noise, others": "",
+    "frozen": "### Every kind of damage",
+    "real": "### Real pairs, and damage by others",
+    "pictures": "### Before and after",
+    "controls": "## Does the choice of experts matter?",
+    "kinds": "",
+    "usage": "### Who acts on what",
+    "swaps": "",
+    "prices": "### The price of compute",
+    "arms": "### Trained another way",
+    "speed": "## Time and memory",
+}
+"""What stands between marks on the page, "restoration NAME", and the heading before it on a new page."""
+
+Records = Mapping[str, Row | None]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
+    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page is")
+    asked = options.parse_args(arguments)
+    records: dict[str, Row | None] = {}
+    for name in NAMES:
+        path = asked.results / f"{name}.json"
+        records[name] = read(path) if path.exists() else None
+    images = draw_all(records["restore_routing"], asked.docs / "images")
+    page = asked.docs / "restoration.md"
+    if not page.exists():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(new_page(), encoding="utf-8")
+    renew(page, blocks(records, images, asked.docs / "images"))
+
+
+def new_page() -> str:
+    """Headings and marks, for prose to be written between."""
+    parts = ["# Restoration"]
+    for name, heading in HEADINGS.items():
+        parts += [heading, f"<!-- restoration {name} -->\n<!-- end of restoration {name} -->"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def blocks(records: Records, images: dict[str, str], folder: Path) -> dict[str, str]:
+    """Texts by the names of their marks."""
+    measured, routing = records.get("restore"), records.get("restore_routing")
+    texts = {
+        "verdict": _verdict(measured, routing),
+        "noise": _conditions(measured, "noise"),
+        "noise, others": _others(measured, records.get("denoise")),
+        "frozen": _conditions(measured, "frozen"),
+        "real": _conditions(measured, "real"),
+        "pictures": _pictures(folder),
+        "speed": _speed(records.get("restore_speed")),
+    }
+    texts |= routing_blocks(routing, images)
+    return {f"restoration {name}": text for name, text in texts.items()}
+
+
+def _verdict(measured: Row | None, routing: Row | None) -> str:
+    lines = []
+    for section, words in (("noise", "noise"), ("frozen", "frozen sets"), ("real", "real pairs")):
+        found = rows(measured, section)
+        stands: dict[str, list[str]] = {}
+        for row in found:
+            gains = {name: one["ahead"] for name, one in row["methods"].items() if name != OURS}
+            worst = min(gains, key=lambda name: gains[name]["mean"])
+            stands.setdefault(verdict(gains[worst]), []).append(f"{row['set']} ({told(gains[worst])} on {worst})")
+        for stand, names in stands.items():
+            listed = ": " + ", ".join(names) if stand != "ahead" else ""
+            lines.append(f"- {words}, against the best of input and classic remedies: {stand} in {len(names)}{listed}")
+    lines += skipped(routing)
+    return "\n".join([origin(measured, "restore"), "", *lines])
+
+
+def _conditions(record: Row | None, section: str) -> str:
+    found = rows(record, section)
+    if not found:
+        return origin(record, "restore", section)
+    body = []
+    for row in found:
+        methods = row["methods"]
+        others = {name: one for name, one in methods.items() if name not in ("input", OURS)}
+        best = max(others, key=lambda name: others[name]["psnr"]) if others else None
+        star = " *" if row["set"] in NEVER_DRAWN else ""
+        cells = [f"{row['set']}{star} ({len(row['pictures'].split())})", _pair(methods["input"])]
+        cells += [f"{_pair(methods[OURS])} ± {figure(methods[OURS]['deviation'], 1)}", told(methods["input"]["ahead"])]
+        told_all = "; ".join(f"{name}: {_pair(score)}" for name, score in others.items()) or "-"
+        cells += [told_all, told(others[best]["ahead"]) if best else "-"]
+        body.append([*cells, *_further(methods, best)])
+    names = ["pictures", "input", "moesaic ± deviation", "gain, dB", "classic remedies", "ahead of the best, dB"]
+    marked = any(row["set"] in NEVER_DRAWN for row in found)
+    note = "\\* a way of damage that training never draws." if marked else ""
+    return "\n\n".join(p for p in (origin(record, "restore"), table([*names, "scored further"], body), note) if p)
+
+
+def _pair(score: Row) -> str:
+    return f"{score['psnr']:.2f} / {score['ssim']:.4f}"
+
+
+def _further(methods: Row, best: str | None) -> list[str]:
+    """PSNR after a fit of the exposure or the best shift: of the input, of ours, of the best remedy."""
+    words = {"gain": "after a fit of the gain", "shift": "after the best shift"}
+    for key, what in words.items():
+        if key in methods[OURS]:
+            shown = [methods[name][key] for name in ("input", OURS, best) if name is not None]
+            return [f"{what}: " + " / ".join(f"{value:.2f}" for value in shown)]
+    return ["-"]
+
+
+def _others(record: Row | None, denoise: Row | None) -> str:
+    """Beside `moesaic denoise` and BM3D, on the pictures that both records hold, from the values of each picture."""
+    theirs = {f"{row['set']}/{row['noise']}/{row['sigma']}": row for row in rows(denoise, "synthetic")}
+    body = []
+    for row in rows(record, "noise"):
+        other = theirs.get(row["set"])
+        if other is None:
+            continue
+        mine = dict(zip(map(int, row["pictures"].split()), _each(row["methods"][OURS]), strict=True))
+        for part, method in (("all", "moesaic"), ("few", "BM3D")):
+            if method not in other[part]:
+                continue
+            values = dict(zip(_numbers(row["set"], part, other), _each(other[part][method]), strict=True))
+            shared = sorted(mine.keys() & values.keys())
+            if shared:
+                ours, rival = (sum(one[n] for n in shared) / len(shared) for one in (mine, values))
+                name = "`moesaic denoise`" if method == "moesaic" else method
+                body.append(
+                    [f"{row['set']} ({len(shared)})", name, f"{ours:.2f}", f"{rival:.2f}", f"{ours - rival:+.2f}"]
+                )
+    if not body:
+        return "Nothing to compare: `benchmarks/results/restore.json` and `denoise.json` share no pictures."
+    head = ["pictures, noise, sigma", "against, which is told sigma", "restoration, told nothing", "it", "difference"]
+    return "\n\n".join([origin(denoise, "denoise"), table(head, body)])
+
+
+def _each(score: Row) -> list[float]:
+    return [float(value) for value in score["each"].split()]
+
+
+def _numbers(key: str, part: str, other: Row) -> list[int]:
+    """Which pictures a row of the record of denoising holds, from 1, as `benchmarks.denoise` chose them."""
+    from benchmarks.denoise import EVERY, FEW
+
+    name, noise, _ = key.split("/")
+    count = len(_each(other[part]["noisy"]))
+    step = EVERY.get(name, {}).get(noise, 1)
+    every = [1 + step * i for i in range(68)]
+    return ([n for n in every if n in FEW.get(name, (1,))] if part == "few" else every)[:count]
+
+
+def _pictures(folder: Path) -> str:
+    found = {name: strip for name, strip in strips().items() if (folder / f"restore_{name}.png").exists()}
+    if not found:
+        return "Not drawn: run `python -m benchmarks.restore_pictures`."
+    shown = [f"{strip.caption}:\n\n![{strip.caption}](images/restore_{name}.png)" for name, strip in found.items()]
+    return "\n\n".join(["Input, restored, clean, from left to right.", *shown])
+
+
+def _speed(record: Row | None) -> str:
+    small, large = rows(record, "small"), rows(record, "large")
+    if not small:
+        return origin(record, "restore_speed", "small")
+    names = list(small[0]["milliseconds"])
+    peaks = small[0].get("peak_mib", {})
+    body = [
+        [
+            f"{row['size']}, {row['threads']}",
+            *(f"{row['milliseconds'][n]:.0f} ({row['times_nlm'][n]:.2f})" for n in names),
+        ]
+        for row in small
+    ]
+    parts = [origin(record, "restore_speed"), table(["ms (times NLM); threads", *names], body)]
+    if peaks:
+        parts.append(
+            "Peak of the whole process: " + ", ".join(f"{name} {mib} MiB" for name, mib in peaks.items()) + "."
+        )
+    if large:
+        rival = next((row["seconds"] for row in large if row["method"] == "NLM"), None)
+        cells = [
+            [
+                f"{row['size']}, {row['method']}, {row['threads']}",
+                f"{row['seconds']:.1f}",
+                figure(row["seconds"] / rival if rival else None),
+                f"{row['peak_mib']} ({row['before_mib']})",
+            ]
+            for row in large
+        ]
+        parts.append(table(["picture, method, threads", "seconds", "times NLM", "peak, MiB (before)"], cells))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
