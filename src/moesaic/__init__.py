@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moesaic import degrade, segment
+    from moesaic import degrade, restore, segment
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
@@ -40,6 +40,7 @@ __all__ = [
     "load_model",
     "read_picture",
     "render",
+    "restore",
     "save",
     "segment",
     "write_picture",
@@ -63,6 +64,7 @@ _HOMES = {
     "load_model": "moesaic.zoo",
     "read_picture": "moesaic.image",
     "render": "moesaic.mixture.render",
+    "restore": "moesaic.restore",
     "save": "moesaic.codec",
     "segment": "moesaic.segment",
     "write_picture": "moesaic.image",
