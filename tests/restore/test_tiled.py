@@ -19,7 +19,7 @@ def tiny(seed: int = 0) -> MoceLite:
     torch.manual_seed(seed)
     network = MoceLite(width=8, encoder=(1, 1, 1), middle=1)
     with torch.no_grad():
-        network.head.weight.mul_(0.2)
+        nn.init.normal_(network.head.weight, std=0.01)
         for layer in (network.film, network.tone):
             nn.init.normal_(layer.weight, std=0.02)
         for gate in network.gates():
