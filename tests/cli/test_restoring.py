@@ -86,10 +86,12 @@ def test_explain(moe, model, picture, tmp_path, output, drawing):
     assert (tmp_path / told["output"]).exists()
 
 
-def test_an_explanation_that_is_there_stops_it_before_any_work(moe, model, picture, tmp_path):
+def test_an_explanation_that_is_there_stops_it_before_any_work(moe, model, picture, tmp_path, monkeypatch):
     source = picture("dusk.png")
     (tmp_path / "dusk.explained.png").write_bytes(b"mine")
-    ran = moe("restore", source, "--model", model, "--explain")
+    with monkeypatch.context() as patched:
+        patched.setattr("moesaic.restore.use.restore", None)
+        ran = moe("restore", source, "--model", model, "--explain")
     assert (ran.code, len(ran.errors)) == (2, 1)
     assert "dusk.explained.png" in ran.err
     assert not (tmp_path / "dusk.restored.png").exists()

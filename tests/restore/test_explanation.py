@@ -136,6 +136,7 @@ def test_fine_patterns_become_grey_rather_than_false_stripes():
     fine = ((rows + columns) // 2 % 2).astype(np.float32)[..., None]
     made = np.asarray(drawing._shown(Picture(pixels=fine)), float)
     assert made[8:-8, 8:-8].std() < 20
+    assert made.mean() == pytest.approx(127, abs=5)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
