@@ -86,6 +86,11 @@ def test_bars_are_as_long_as_what_they_say():
     assert half == pytest.approx(whole / 2, abs=2)
 
 
+def test_compute_that_no_expert_spent_is_grey():
+    idle = explained(choices=[choice(chosen=0)], detected={})
+    assert longest(idle, drawing._GREY) == longest(explained(choices=[], detected={}), drawing._ORANGE)
+
+
 def test_only_what_was_found_is_blue_and_has_a_severity():
     nothing = explained(detected={"noise": 0.5}, choices=[])
     assert longest(nothing, drawing._BLUE) < 20  # the key

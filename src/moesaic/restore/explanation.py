@@ -192,7 +192,7 @@ def _draw_cost(draw: ImageDraw.ImageDraw, top: int, choices: Sequence[Choice], c
     experts = sum(choice.costs[choice.chosen] for choice in choices if choice.costs)
     box = (_MARGIN, top, WIDTH - _MARGIN, top + 16)
     _bar(draw, box, cost, _ORANGE)
-    if experts:
+    if any(choice.costs for choice in choices):
         _bar(draw, box, cost - experts, _GREY, track=None)
         _key(draw, (_MARGIN, top + 16 + 10), [(_GREY, "what runs whoever is chosen"), (_ORANGE, "the chosen experts")])
 
