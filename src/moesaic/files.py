@@ -26,6 +26,11 @@ def refuse_existing(path: str | os.PathLike[str], *, force: bool = False) -> Non
         raise OutputExistsError(f"{place} exists; pass force=True (--force) to replace it")
 
 
+def name_of(folder: Path) -> str:
+    """What a folder is called, also where it was given as `.` or `run/..`."""
+    return os.path.basename(os.path.abspath(folder))  # noqa: PTH100, PTH119 - Path.resolve would follow links, too
+
+
 def atomic_write(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:
     """Write a whole file or nothing: no reader, crash or interruption ever meets half of it.
 

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from moesaic.errors import ArgumentError, LimitError, PictureError, ShapeError
+from moesaic.files import name_of
 from moesaic.segment.data import (
     CAMVID,
     Classes,
     FolderData,
     fit_labels,
     fit_picture,
-    name_of,
     read_labels,
     spread_colours,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from moesaic.errors import ArgumentError, ModelError, TrainingError
-from moesaic.files import atomic_write
+from moesaic.files import atomic_write, name_of
 from moesaic.memory import within_memory
 from moesaic.restore.build import Parts, known_parts
 from moesaic.restore.finish import dearest, steps_worth
@@ -21,7 +21,7 @@ from moesaic.restore.run import Run, learned, scores_of
 from moesaic.restore.validation import mean_psnr
 from moesaic.training.bank import Bank, held_out, list_pictures, read_bank
 from moesaic.training.checkpoint import Checkpoints, check_same, remove_files
-from moesaic.training.lock import alone_in
+from moesaic.training.lock import alone_in, run_folder
 from moesaic.training.log import Log, Silence
 from moesaic.training.loop import checked_state, go_on, run_steps
 from moesaic.training.parallel import Team, team_on
@@ -100,7 +100,7 @@ def train_restore(
     if recipe.steps is None and recipe.minutes is None:
         raise ArgumentError("a run needs steps in its recipe, or minutes to plan them from")
     pace = Pace(piece, 0)
-    folder = _folder(out)
+    folder = run_folder(out)
     files = list_pictures(data)
     needs = (
         f"steps of {recipe.batch} crops of {recipe.largest_crop} px through {recipe.network}, with all pictures at "
@@ -111,7 +111,7 @@ def train_restore(
         alone = alone_in(folder) if team.leads else nullcontext()
         with alone, torch.random.fork_rng(devices=generators), within_memory(needs):
             bank = read_bank(files, least=recipe.largest_crop)
-            data_name = Path(data).stem
+            data_name = Path(name_of(Path(data))).stem
             return _train(bank, data_name, folder, recipe, pace, resume, team, progress, parts or known_parts())
 
 
@@ -172,7 +172,7 @@ def _train(
         if weights is not None and team.leads:
             kept = _finished(weights, config)
             if kept is None:
-                write_weights(weights, run.finish(log, pace), run.card(_name(folder), config), force=True)
+                write_weights(weights, run.finish(log, pace), run.card(name_of(folder), config), force=True)
             else:
                 run.scores = kept
         team.wait()  # the first process has finished
@@ -187,19 +187,6 @@ def _train(
         seconds=pace.seconds,
         weights=weights,
     )
-
-
-def _folder(out: str | os.PathLike[str]) -> Path:
-    if out == "":
-        raise ArgumentError("out has an empty name; write '.' for the folder that you are in")
-    try:
-        return Path(out)
-    except TypeError:
-        raise ArgumentError(f"out is the path of a folder, not {type(out).__name__}") from None
-
-
-def _name(folder: Path) -> str:
-    return folder.absolute().name
 
 
 def _finished(weights: Path, config: Mapping[str, Any]) -> dict[str, float] | None:

@@ -199,11 +199,6 @@ class FolderData:
         return Store(pictures, labels, tuple(path.name for path, _ in files))
 
 
-def name_of(folder: Path) -> str:
-    """What a folder is called, also where it was given as `.` or `run/..`."""
-    return os.path.basename(os.path.abspath(folder))  # noqa: PTH100, PTH119 - Path.resolve would follow links, too
-
-
 def read_rgb(path: Path) -> Tensor:  # (3, H, W) float32 in [0, 1]
     """A picture file as networks take it: grey becomes RGB, alpha is left out.
 

@@ -19,6 +19,7 @@ from moesaic.segment.data import IGNORE, FolderData
 from moesaic.segment.loss import class_weights, pixel_loss
 from moesaic.training.averaging import Average
 from moesaic.training.device import channels_last, precision_on
+from moesaic.training.optimiser import parameter_groups
 from moesaic.training.progress import Pace, Progress
 from moesaic.training.schedule import Schedule
 from moesaic.training.seeds import generator_for, order_of, seed_for
@@ -27,6 +28,9 @@ from moesaic.weights_file import Card
 
 if TYPE_CHECKING:
     from moesaic.segment.recipe import SegmentRecipe
+    from moesaic.training.log import Log, Silence
+
+LOG_EVERY = 20  # steps
 
 
 class Run:
@@ -55,6 +59,7 @@ class Run:
         self.score: float | None = None
         self.recent = math.nan  # a running mean of the loss
         self._sums = {"loss": 0.0, "balance": 0.0}  # of this epoch
+        self._figures: dict[str, float] = {}  # of the last step
         self.model = build(recipe, len(data.classes)).to(device)
         channels_last(self.model)
         self.optimiser = _optimiser(self.model, recipe)
@@ -117,7 +122,16 @@ class Run:
         self._sums["loss"] += told[0]
         self._sums["balance"] += told[1]
         self.recent = told[0] if math.isnan(self.recent) else 0.98 * self.recent + 0.02 * told[0]
-        return {"loss": told[0], "balance": told[1], "gradient": told[2], "rate": rate}
+        self._figures = {"loss": told[0], "balance": told[1], "gradient": told[2], "rate": rate}
+        return self._figures
+
+    def report(self, log: Log | Silence, pace: Pace) -> None:
+        """Write a line of the log where one is due: now and then a step's, and each epoch's."""
+        if self.step % LOG_EVERY == 0:
+            log.write("step", self.step, epoch=self.epoch, seconds=round(pace.seconds, 2), **self._figures)
+        if self.step % self.per_epoch == 0:
+            ended = self.end_epoch()
+            log.write("epoch", self.step, epoch=self.epoch, seconds=round(pace.seconds, 2), **ended)
 
     def end_epoch(self) -> dict[str, Any]:
         """Mean losses of the epoch, what its gates did, and the averaged weights' validation where it is due."""
@@ -245,11 +259,7 @@ def confusion(
 
 
 def _optimiser(model: nn.Module, recipe: SegmentRecipe) -> torch.optim.Optimizer:
-    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    # norms, activations and biases do not decay; the biases of experts have two axes, so the name tells
-    plain = [parameter for name, parameter in learned if parameter.ndim < 2 or name.endswith("bias")]
-    shrunk = [parameter for name, parameter in learned if not (parameter.ndim < 2 or name.endswith("bias"))]
-    groups = [{"params": shrunk, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = parameter_groups(model, recipe.weight_decay)
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, fused=True)
     return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from moesaic.errors import ArgumentError, TrainingError
-from moesaic.files import atomic_write
+from moesaic.files import atomic_write, name_of
 from moesaic.memory import within_memory
 from moesaic.segment.build import parameters
-from moesaic.segment.data import FolderData, name_of
+from moesaic.segment.data import FolderData
 from moesaic.segment.recipe import SegmentRecipe
 from moesaic.segment.run import Run, confusion
 from moesaic.training.checkpoint import Checkpoints, check_same, remove_files
 from moesaic.training.device import pick_device
-from moesaic.training.lock import alone_in
+from moesaic.training.lock import alone_in, run_folder
 from moesaic.training.log import Log
+from moesaic.training.loop import checked_state, go_on, run_steps
 from moesaic.training.progress import Pace, ProgressCallback
 from moesaic.training.store import Store
 from moesaic.values import is_a, is_number
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import os
 
 SAVE_EVERY = 60.0  # s between checkpoints; there is one at the end of the call as well
-LOG_EVERY = 20  # steps
 PROBE = 6  # steps that measure the speed, when only minutes are given
 
 
@@ -92,7 +92,7 @@ def train_segment(
     if minutes is not None and not (is_number(minutes) and 0 < minutes < math.inf):
         raise ArgumentError(f"minutes {minutes!r} must be a number above 0")
     pace = Pace(minutes, 0)
-    folder = _folder(out)
+    folder = run_folder(out)
     data = data if isinstance(data, FolderData) else FolderData(data)
     where = pick_device(device)
     train = data.read("train", recipe.size)
@@ -123,7 +123,7 @@ def _train(
     """`train_segment` with all that it reads, alone in its folder."""
     checkpoints = Checkpoints(folder)
     checkpoints.tidy()
-    state = _checked(checkpoints.load(where), folder) if resume else None
+    state = checked_state(checkpoints.load(where), folder, "epochs") if resume else None
     epochs = recipe.epochs
     if epochs is None and state is not None:
         epochs = int(state["config"]["epochs"])
@@ -138,14 +138,24 @@ def _train(
     if state is None:
         run.rehearse()
     else:
-        _load(run, state["run"], folder)
+        go_on(run, state, folder)
     if not resume:
         checkpoints.remove()
         remove_files(*(folder / name for name in ("log.jsonl", "model.safetensors", "model.json")))
     atomic_write(folder / "recipe.json", (json.dumps(config, indent=2) + "\n").encode(), force=True)
     log = Log(folder / "log.jsonl", step=run.step)
     try:
-        _loop(run, config, checkpoints, log, pace, progress)
+        run_steps(
+            run,
+            config,
+            checkpoints,
+            log,
+            pace,
+            progress,
+            parameters=parameters(run.model),
+            save_every=SAVE_EVERY,
+            advice=_calmer(recipe),
+        )
     finally:
         log.close()
     weights = folder / "model.safetensors" if run.finished else None
@@ -162,84 +172,6 @@ def _train(
         weights=weights,
         warnings=tuple(run.health.warnings(ended=run.finished)),
     )
-
-
-def _loop(
-    run: Run,
-    config: dict[str, Any],
-    checkpoints: Checkpoints,
-    log: Log,
-    pace: Pace,
-    progress: ProgressCallback | None,
-) -> None:
-    """Steps until the end of the run or of this call's minutes."""
-    log.write("resumed" if run.step else "started", run.step, steps=run.steps, parameters=parameters(run.model))
-    if run.step == 0:  # the number of epochs is settled from here on, also if it was measured
-        checkpoints.save({"config": config, "run": run.state_dict()})
-    saved, kept = time.monotonic(), run.step
-    try:
-        while not run.finished and not pace.over:
-            figures = run.take_step()
-            if run.step % LOG_EVERY == 0:
-                log.write("step", run.step, epoch=run.epoch, seconds=round(pace.seconds, 2), **figures)
-            if run.step % run.per_epoch == 0:
-                ended = run.end_epoch()
-                log.write("epoch", run.step, epoch=run.epoch, seconds=round(pace.seconds, 2), **ended)
-            if time.monotonic() - saved >= SAVE_EVERY:
-                run.check_finite()
-                checkpoints.save({"config": config, "run": run.state_dict()})
-                saved, kept = time.monotonic(), run.step
-            if progress is not None:
-                progress(run.progress(pace))
-        if run.step != kept:
-            run.check_finite()
-            checkpoints.save({"config": config, "run": run.state_dict()})
-    except FloatingPointError as cause:
-        log.write("diverged", run.step, seconds=round(pace.seconds, 2))
-        raise TrainingError(
-            f"{checkpoints.last.parent}: {cause} at step {run.step} of {run.steps}; the checkpoint of step {kept} "
-            f"is kept; {_calmer(run.recipe)}"
-        ) from None
-    log.write("finished" if run.finished else "stopped", run.step, seconds=round(pace.seconds, 2))
-
-
-def _folder(out: str | os.PathLike[str]) -> Path:
-    if out == "":
-        raise ArgumentError("out has an empty name; write '.' for the folder that you are in")
-    try:
-        return Path(out)
-    except TypeError:
-        raise ArgumentError(f"out is the path of a folder, not {type(out).__name__}") from None
-
-
-def _checked(state: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    """A checkpoint that has the parts of one.
-
-    Raises:
-        TrainingError: it has not.
-    """
-    if state is None:
-        return None
-    config, run = state.get("config"), state.get("run")
-    if not (isinstance(config, dict) and isinstance(config.get("epochs"), int) and isinstance(run, dict)):
-        raise TrainingError(f"{folder}: the checkpoint is none of this task; pass resume=False (--fresh) to start anew")
-    return state
-
-
-def _load(run: Run, state: dict[str, Any], folder: Path) -> None:
-    """Go on from a checkpoint.
-
-    Raises:
-        TrainingError: it lacks something, or holds what does not fit.
-    """
-    try:
-        run.load_state_dict(state)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as cause:
-        reason = " ".join(str(cause).split())
-        raise TrainingError(
-            f"{folder}: the checkpoint does not fit this version of moesaic ({type(cause).__name__}: {reason[:200]}); "
-            "pass resume=False (--fresh) to start anew"
-        ) from cause
 
 
 def _calmer(recipe: SegmentRecipe) -> str:

@@ -48,6 +48,20 @@ def alone_in(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def run_folder(out: str | os.PathLike[str]) -> Path:
+    """The folder of a run from what a call states.
+
+    Raises:
+        ArgumentError: it is no path, or an empty one.
+    """
+    if out == "":
+        raise ArgumentError("out has an empty name; write '.' for the folder that you are in")
+    try:
+        return Path(out)
+    except TypeError:
+        raise ArgumentError(f"out is the path of a folder, not {type(out).__name__}") from None
+
+
 def _locked(folder: Path) -> FileIO:
     """The file of the lock, open and ours."""
     path = folder / _NAME
