@@ -25,11 +25,15 @@ def learns_last(model: nn.Module) -> bool:
     return isinstance(model, MoceLite)
 
 
-def steps_worth(model: nn.Module, recipe: RestoreRecipe) -> float:
-    """How long the teaching takes, in steps of training; about, a step being three passes of a batch."""
-    if not isinstance(model, MoceLite):
-        return 0.0
-    return recipe.trials / recipe.batch * sum(gate.experts for gate in model.gates()) / 3
+def steps_left(model: nn.Module, recipe: RestoreRecipe, steps: float) -> int:
+    """How many of the steps that fit into a time are left for training, at least 1, when gates are taught at the end.
+
+    An expert's trial is a pass of a batch, a step of training about three. Teaching has a quarter of the time at most.
+    """
+    worth = 0.0
+    if isinstance(model, MoceLite):
+        worth = min(recipe.trials / recipe.batch * _experts(model) / 3, steps / 4)
+    return max(1, int(steps - worth))
 
 
 def dearest(
@@ -52,7 +56,7 @@ def teach_gates(
         model: with the weights that the run leaves; its gates and its price are changed.
         bank: the training pictures.
         parts: the damage.
-        recipe: of the run; `trials` says how many crops, `tolerance` what the choice may lose.
+        recipe: of the run, with its steps; `trials` says how many crops, `tolerance` what the choice may lose.
         mix: how often each sort of damage is drawn.
         device: where the model is.
 
@@ -63,11 +67,14 @@ def teach_gates(
     model.eval()
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for number in range(-(-recipe.trials // recipe.batch)):
+        for number in range(-(-count // recipe.batch)):
             generator = generator_for(recipe.seed, "trials", number)
             clean = as_input(bank.crops(generator, recipe.batch, recipe.crop, shrink=recipe.shrink).to(device))
             yield parts.degrade(clean, generator, mix).pictures, clean
 
+    count = recipe.trials
+    if recipe.minutes is not None:  # the run was planned by time, of which this may take a quarter, as in `steps_left`
+        count = min(count, max(recipe.batch, (recipe.steps or 1) * recipe.batch // _experts(model)))
     try:
         trials = try_experts(model, batches(), generator=generator_for(recipe.seed, "experts of trials"))
         foretold = fit_gates(model, trials, seed=seed_for(recipe.seed, "gates"))
@@ -75,3 +82,8 @@ def teach_gates(
         return foretold | {"price": model.price}
     finally:
         model.train(training)
+
+
+def _experts(model: MoceLite) -> int:
+    """Of all levels."""
+    return sum(gate.experts for gate in model.gates())

@@ -171,7 +171,7 @@ class MoceIR(nn.Module):
         Args:
             x: (B, 3, H, W), in [0, 1].
             explore: not used: this network explores by the noise on its routers' scores.
-            generator: of that noise, on the device of `x`; torch's global one when None.
+            generator: of that noise; torch's global one when None.
 
         Raises:
             ShapeError: as in `forward`.

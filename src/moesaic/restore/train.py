@@ -15,7 +15,7 @@ from moesaic.errors import ArgumentError, ModelError, TrainingError
 from moesaic.files import atomic_write, name_of
 from moesaic.memory import within_memory
 from moesaic.restore.build import Parts, known_parts
-from moesaic.restore.finish import dearest, steps_worth
+from moesaic.restore.finish import dearest, steps_left
 from moesaic.restore.recipe import RestoreRecipe
 from moesaic.restore.run import Run, learned, scores_of
 from moesaic.restore.validation import mean_psnr
@@ -231,4 +231,4 @@ def _steps_that_fit(recipe: RestoreRecipe, train: Bank, val: Bank | None, parts:
         probe.validation.scores(probe.model, recipe.precision, dearest)
         step += began.seconds / recipe.validate_every
     seconds = 60 * (recipe.minutes or 0)
-    return max(1, int(team.agree(0.97 * seconds / step - steps_worth(probe.model, recipe))))
+    return int(team.agree(steps_left(probe.model, recipe, 0.97 * seconds / step)))

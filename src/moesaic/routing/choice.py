@@ -89,7 +89,7 @@ def best_of(
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         return torch.randn_like(like)  # a generator as an argument would break compiled graphs, even None
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
 class Gate(nn.Module):
