@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from moesaic.restore.gain_gate import GainGate
     from moesaic.restore.network import MoceLite
 
 _FLOOR = (0.25 / 255) ** 2  # of a mean squared error: a quarter of a grey level; below it nobody sees a gain
 _HELD = 5  # every so many-th picture is kept back to tell when to stop
 _PRICES = tuple(round(0.01 * 1.15**i, 4) for i in range(50))  # dB, from 0.01 to about 9
+_KNEE = 0.1  # dB, where the loss on a gain turns from squares to a line
 _LONGEST = 3.0  # dB; gains beyond it count as this, so that rare pictures do not rule
 
 
@@ -94,20 +96,22 @@ def fit_gates(network: MoceLite, trials: Trials, *, seed: int, steps: int = 1500
     readings = trials.readings.to(device)
     for level, gate in enumerate(network.gates()):
         gains = trials.gains[level].clamp(-_LONGEST, _LONGEST).to(device)
-        optimiser = torch.optim.AdamW(gate.parameters(), lr=3e-3, weight_decay=1e-2)
-        best, best_state = float("inf"), copy.deepcopy(gate.state_dict())
         learn = torch.nonzero(~kept)[:, 0]
+        with torch.no_grad():  # to begin with, the same for all pictures; only what is better replaces it
+            gate.last.weight.zero_()
+            gate.last.bias.copy_(gains[learn].mean(0))
+        optimiser = torch.optim.AdamW(gate.parameters(), lr=3e-3, weight_decay=1e-2)
+        best, best_state = _missed(gate, readings[kept], gains[kept]), copy.deepcopy(gate.state_dict())
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = 3e-3 * (1 - step / steps)
             some = learn[torch.randint(len(learn), (256,), generator=generator)].to(device)
-            loss = F.smooth_l1_loss(gate.gains(readings[some]), gains[some], beta=0.1)
+            loss = F.smooth_l1_loss(gate.gains(readings[some]), gains[some], beta=_KNEE)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             if step % 50 == 49:
-                with torch.no_grad():
-                    missed = float(F.smooth_l1_loss(gate.gains(readings[kept]), gains[kept], beta=0.1))
+                missed = _missed(gate, readings[kept], gains[kept])
                 if missed < best:
                     best, best_state = missed, copy.deepcopy(gate.state_dict())
         gate.load_state_dict(best_state)
@@ -116,6 +120,11 @@ def fit_gates(network: MoceLite, trials: Trials, *, seed: int, steps: int = 1500
         spread = (gains[kept] - gains[kept].mean(0)).square().sum()
         told[f"level_{level}"] = 1 - float((foretold - gains[kept]).square().sum() / spread.clamp_min(1e-12))
     return told
+
+
+@torch.no_grad()
+def _missed(gate: GainGate, readings: Tensor, gains: Tensor) -> float:
+    return float(F.smooth_l1_loss(gate.gains(readings), gains, beta=_KNEE))
 
 
 @torch.no_grad()

@@ -146,7 +146,7 @@ class MoceLite(nn.Module):
 
     @property
     def price(self) -> float:
-        """dB that the compute of a whole decoder must be worth; the same for all levels."""
+        """DB that the compute of a whole decoder must be worth; the same for all levels."""
         return next(iter(self.gates())).price
 
     @price.setter
@@ -290,7 +290,8 @@ class MoceLite(nn.Module):
         """The share of the dearest decoder's multiply-adds that the chosen experts leave to do."""
         gates = list(self.gates())
         spent = [gate.costs[routing.chosen[:, 0, 0]] for gate, routing in zip(gates, routings.values(), strict=True)]
-        return self.fixed_cost + torch.stack(spent).sum(0)
+        total: Tensor = self.fixed_cost + torch.stack(spent).sum(0)
+        return total
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         """The maps of the three levels, and of the middle."""
@@ -324,7 +325,8 @@ class MoceLite(nn.Module):
             x = self.decoder[level](x + self.experts[level](x))
         residual = F.pixel_shuffle(self.head(x), 2).float()
         gain, offset = tone[..., None, None].chunk(2, dim=1)
-        return padded + gain * padded + offset + residual
+        restored: Tensor = padded + gain * padded + offset + residual
+        return restored
 
     def routed(self) -> Iterator[RoutedExperts]:
         """The routed layer of each decoder level, from 1/2 down."""
