@@ -5,8 +5,8 @@
 #
 # DATA is a folder of clean pictures or a text file that lists some. About 65 minutes on two cores that know bfloat16. Each
 # stage can be interrupted at any moment; the same call goes on. The shipped weights began from the first 1,623 steps of a
-# schedule of 11,000; the first stage here is the same length with a schedule of its own. Their gates were taught on 2,400
-# crops of 128 px. `-m --` keeps torchrun from taking --start for an option of its own.
+# schedule of 11,000; the first stage here is the same length with a schedule of its own. Their gates were taught on 1,600
+# crops of 96 px. `-m --` keeps torchrun from taking --start for an option of its own.
 set -euo pipefail
 
 DATA=${DATA:?set DATA to a folder or list of clean pictures}
@@ -20,4 +20,4 @@ run() { torchrun --nproc-per-node 2 -m -- moesaic train restore --data "$DATA" -
 run -o "$OUT/warm" --steps 1623 --pixel-loss charbonnier --trials 160
 
 run -o "$OUT/model" --start "$OUT/warm/model.safetensors" --steps 10000 --late-crop 128 --late-share 0.2 \
-    --pixel-loss decibel --trials 2400
+    --pixel-loss decibel --trials 1600
