@@ -64,6 +64,16 @@ def train(model, batches, team):
 
 def run_two(script, *arguments):
     """Run a script in two processes that know of each other, as torchrun would, and wait for them."""
+    for attempt in range(3):
+        codes, errors = _both(script, arguments)
+        if codes == [0, 0]:
+            return
+        # somebody else may have taken the port between its choice and its use
+        if attempt == 2 or not any("DistNetworkError" in told or "onnect" in told for told in errors):
+            raise AssertionError(errors)
+
+
+def _both(script, arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,7 +84,7 @@ def run_two(script, *arguments):
         command = [sys.executable, "-c", script, *map(str, arguments)]
         children.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     errors = [child.communicate(timeout=120)[1] for child in children]
-    assert [child.returncode for child in children] == [0, 0], errors
+    return [child.returncode for child in children], errors
 
 
 def test_two_processes_equal_one_with_both_batches(tmp_path):
