@@ -25,15 +25,21 @@ while (($#)); do
     shift
 done
 """
+TORCHRUN = """#!/usr/bin/env bash
+while [[ $1 != -- ]]; do shift; done
+shift
+exec "$@"
+"""
 pytestmark = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("bash"), reason="recipes need bash")
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a recipe with stand-ins for `moesaic` and `python`: its exit code, and the words of each call."""
+    """Run a recipe with stand-ins for the programs it calls: its exit code, and the words of each call of moesaic."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, text in (("moesaic", STAND_IN), ("python", "#!/usr/bin/env bash\necho 1.05\n")):
+    python = "#!/usr/bin/env bash\necho 1.05\n"
+    for name, text in (("moesaic", STAND_IN), ("python", python), ("torchrun", TORCHRUN)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     calls = tmp_path / "calls"
