@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,10 +15,25 @@ import pytest
 import typer
 
 from moesaic.cli.verbs import app
+from moesaic.restore.network import MoceLite
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TRAINING = sorted(file for file in RECIPES.glob("*.sh") if not file.stem.startswith("bench_"))
-SETTINGS = ("DATA", "OUT", "MINUTES", "SEEDS", "SIZE", "EPOCHS", "SEED", "THREADS", "PYTHON")
+SETTINGS = (
+    "DATA",
+    "OUT",
+    "MINUTES",
+    "SEEDS",
+    "SIZE",
+    "EPOCHS",
+    "SEED",
+    "THREADS",
+    "PYTHON",
+    "STEPS",
+    "JOBS",
+    "START",
+    "WIDTH",
+)
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
 while (($#)); do
@@ -128,6 +144,50 @@ def test_what_is_done_is_not_done_again(run, tmp_path):
     _, calls = run("segment_camvid_gpu.sh", DATA=".", SEEDS="0")
     assert [words[0] for words in calls] == ["train", "audit"]
     assert "runs/camvid_gpu/dense/0" in calls[0]
+
+
+def test_arms_of_restoration_differ_in_what_they_are_named_for_alone(run):
+    code, calls = run("restore_arms_cpu.sh", DATA=".", SEEDS="0 3", STEPS="7", JOBS="1")
+    trained = [understood(words) for words in calls]
+    assert (code, len(trained)) == (0, 2 * 5)
+    first = {str(each["output"]).split("/")[-2]: each for each in trained if each["seed"] == 0}
+    assert list(first) == ["moce", "equal", "dense_parameters", "dense_macs", "labelless"]
+    shared = [name for name in first["moce"] if name not in ("output", "options", "labels")]
+    assert len({tuple(each[name] for name in shared) for each in first.values()}) == 1
+    assert first["moce"]["steps"] == 7
+    assert {name: each["labels"] for name, each in first.items() if each["labels"] != 0.1} == {"labelless": 0}
+    networks = {name: MoceLite(width=16, **json.loads(each["options"])) for name, each in first.items()}
+    ranks = {name: [expert.inner.out_channels for expert in bank(network)] for name, network in networks.items()}
+    assert ranks["moce"] == ranks["labelless"] == [16, 32, 56, 80]
+    assert sum(ranks["equal"]) == sum(ranks["dense_parameters"]) == sum(ranks["moce"])
+    assert len(set(ranks["equal"])) == 1
+    assert ranks["dense_macs"] == ranks["moce"][-1:]
+    for level, layer in enumerate(networks["dense_macs"].routed()):
+        assert layer.experts.bank[0].macs == list(networks["moce"].routed())[level].experts.bank[-1].macs
+    assert {network.fixed_cost < 1 for network in networks.values()} == {True}
+
+
+def bank(network):
+    """The experts of the finest level that do something."""
+    return [expert for expert in next(network.routed()).experts.bank if expert.macs]
+
+
+def test_arms_that_are_finished_are_left_alone_and_one_that_fails_is_told(run, tmp_path):
+    assert run("restore_arms_cpu.sh", DATA=".", SEEDS="0")[0] == 0
+    (tmp_path / "runs" / "restore_arms" / "equal" / "0" / "model.safetensors").unlink()
+    code, calls = run("restore_arms_cpu.sh", DATA=".", SEEDS="0")
+    assert (code, [words[words.index("-o") + 1] for words in calls]) == (0, ["runs/restore_arms/equal/0"])
+    (tmp_path / "bin" / "moesaic").write_text("#!/usr/bin/env bash\nexit 2\n")
+    assert run("restore_arms_cpu.sh", DATA=".", SEEDS="1")[0] != 0
+
+
+def test_restoration_begins_from_nothing_or_from_weights(run):
+    for settings, start in (({}, None), ({"START": "a.safetensors"}, "a.safetensors")):
+        code, calls = run("restore_cpu.sh", DATA=".", **settings)
+        (found,) = (understood(words) for words in calls)
+        assert code == 0
+        assert (str(found["start"]) if found["start"] else None) == start
+        assert (found["steps"], found["batch"], found["floor_begin"]) == (20000, 8, 1e-2)
 
 
 def test_a_run_that_is_left_unfinished_ends_the_call(run):
