@@ -15,12 +15,12 @@ from benchmarks.report_restore_plots import draw_all
 from benchmarks.report_restore_routing import blocks as routing_blocks
 from benchmarks.report_restore_routing import skipped, told, verdict
 from benchmarks.report_segment import renew
-from benchmarks.restore_pictures import strips
+from benchmarks.restore_pictures import STRIPS
 from benchmarks.restore_scores import OURS
 from benchmarks.restore_sets import NEVER_DRAWN
 from benchmarks.tables import figure, origin, table
 
-NAMES = ("restore", "restore_routing", "restore_speed", "denoise")
+NAMES = ("restore", "restore_routing", "restore_arms", "restore_speed", "denoise")
 HEADINGS = {
     "verdict": "## What is reached",
     "noise": "### Noise",
@@ -33,7 +33,7 @@ HEADINGS = {
     "usage": "### Who acts on what",
     "swaps": "",
     "prices": "### The price of compute",
-    "arms": "### Trained another way",
+    "arms": "### Control arms, trained alike",
     "speed": "## Time and memory",
 }
 """What stands between marks on the page, "restoration NAME", and the heading before it on a new page."""
@@ -78,7 +78,7 @@ def blocks(records: Records, images: dict[str, str], folder: Path) -> dict[str, 
         "pictures": _pictures(folder),
         "speed": _speed(records.get("restore_speed")),
     }
-    texts |= routing_blocks(routing, images)
+    texts |= routing_blocks(routing, records.get("restore_arms"), images)
     return {f"restoration {name}": text for name, text in texts.items()}
 
 
@@ -175,11 +175,16 @@ def _numbers(key: str, part: str, other: Row) -> list[int]:
 
 
 def _pictures(folder: Path) -> str:
-    found = {name: strip for name, strip in strips().items() if (folder / f"restore_{name}.png").exists()}
+    found = {name: strip for name, strip in STRIPS.items() if (folder / f"restore_{name}.jpg").exists()}
     if not found:
         return "Not drawn: run `python -m benchmarks.restore_pictures`."
-    shown = [f"{strip.caption}:\n\n![{strip.caption}](images/restore_{name}.png)" for name, strip in found.items()]
-    return "\n\n".join(["Input, restored, clean, from left to right.", *shown])
+    note = "Input, restored, clean, from left to right; crops of Kodak pictures, damaged by `moesaic degrade`."
+    shown = [
+        f"{strip.caption} (Kodak {strip.picture}, severity {strip.severity:g}, seed {strip.seed}):\n\n"
+        f"![{strip.caption}: input, restored, clean](images/restore_{name}.jpg)"
+        for name, strip in found.items()
+    ]
+    return "\n\n".join([note, *shown])
 
 
 def _speed(record: Row | None) -> str:
