@@ -80,6 +80,17 @@ def price(record: Row, path: Path) -> bool:
         linestyle="",
         label="random, or another picture's",
     )
+    constant = sorted(
+        (row["cost"], row["psnr"]) for name, row in controls.items() if name.startswith("constant within")
+    )
+    if constant:
+        axes.plot(
+            *zip(*constant, strict=True),
+            color=SERIES[4],
+            marker="v",
+            linestyle=":",
+            label="one route for all, the best",
+        )
     if "best" in controls:
         best = controls["best"]
         axes.plot(best["cost"], best["psnr"], color=SERIES[3], marker="D", linestyle="", label="best, seen afterwards")

@@ -22,7 +22,7 @@ def verdict(found: Row) -> str:
     return "ahead" if found["low"] > 0 else "behind" if found["high"] < 0 else "no difference"
 
 
-def blocks(record: Row | None, images: dict[str, str]) -> dict[str, str]:
+def blocks(record: Row | None, arms: Row | None, images: dict[str, str]) -> dict[str, str]:
     """Texts by the names of their marks, without "restoration "."""
     return {
         "controls": _controls(record),
@@ -30,7 +30,7 @@ def blocks(record: Row | None, images: dict[str, str]) -> dict[str, str]:
         "usage": _usage(record, images),
         "swaps": _swaps(record),
         "prices": _prices(record, images),
-        "arms": _arms(record),
+        "arms": _arms(arms),
     }
 
 
@@ -62,24 +62,35 @@ def _controls(record: Row | None) -> str:
     if not found:
         return origin(record, "restore_routing", "controls")
     words = {"best": f"best ({(record or {})['settings']['best']}, sees the clean picture)"}
-    body = [
-        [
-            words.get(row["control"], row["control"]),
-            f"{row['psnr']:.3f}",
-            f"{row['cost']:.3f}",
-            "-" if row["control"] == "chosen" else told(row["chosen_ahead"]),
-        ]
-        for row in found
-    ]
-    head = ["route", "PSNR, dB", "share of the dearest decoder", "chosen ahead, dB"]
-    return "\n\n".join([origin(record, "restore_routing"), table(head, body)])
+    ordered = sorted(found, key=lambda row: _GROUPS.index(_group(row["control"])))
+    body = [[words.get(row["control"], row["control"]), *_against(row)] for row in ordered]
+    notes = (
+        "A clean picture counts as 45 dB at most, as in the loss of training. Constant routes are the same for every"
+        " picture, the best on training pictures within that share of the decoder. Routes of the same cost are random"
+        " among the eight whose cost is closest to that of the picture's choice."
+    )
+    return "\n\n".join([origin(record, "restore_routing"), table(["route", *_HEAD], body), notes])
+
+
+_HEAD = ("PSNR, dB", "against the dearest, dB", "decoder skipped", "chosen ahead, dB")
+_GROUPS = ("chosen", "expert", "constant", "random", "shuffled", "best")
+
+
+def _group(control: str) -> str:
+    return next((group for group in _GROUPS if control.startswith(group)), _GROUPS[-1])
+
+
+def _against(row: Row) -> list[str]:
+    """The cells of a route."""
+    chosen = "-" if row["control"] == "chosen" else told(row["chosen_ahead"])
+    return [f"{row['psnr']:.3f}", told(row["over_dearest"]), f"{1 - row['cost']:.1%}", chosen]
 
 
 def _kinds(record: Row | None) -> str:
     found = (record or {}).get("results", {}).get("kinds", {})
     if not found:
         return origin(record, "restore_routing", "kinds")
-    names = [name for name in next(iter(found.values()))["psnr"] if not name.startswith("random")]
+    names = [name for name in next(iter(found.values()))["psnr"] if not name.startswith(("random", "constant"))]
     body = [
         [f"{kind} ({row['pictures']})", *(f"{row['psnr'][n]:.2f}" for n in names), f"{row['cost']['chosen']:.2f}"]
         for kind, row in found.items()
@@ -131,29 +142,38 @@ def _prices(record: Row | None, images: dict[str, str]) -> str:
     found = rows(record, "prices")
     if not found:
         return origin(record, "restore_routing", "prices")
-    body = [
-        [row["control"].removeprefix("price "), f"{row['psnr']:.3f}", f"{row['cost']:.3f}", told(row["chosen_ahead"])]
-        for row in found
-    ]
+    body = [[row["control"].removeprefix("price "), *_against(row)] for row in found]
     own = (record or {})["settings"]["model"]["price"]
-    head = ["price, dB a decoder", "PSNR, dB", "share of the dearest decoder", f"own price ({own:g}) ahead, dB"]
+    head = ["price, dB a decoder", *_HEAD[:-1], f"own price ({own:g}) ahead, dB"]
     return "\n\n".join(filter(None, [table(head, body), image(images, "price", "PSNR by the share of the decoder")]))
 
 
 def _arms(record: Row | None) -> str:
     found = (record or {}).get("results", {}).get("arms", {})
     if not found:
-        return origin(record, "restore_routing", "arms")
-    body = [
-        [
-            name,
-            f"{row['parameters'] / 1e6:.2f}",
-            f"{row['chosen_macs'] / 1e9:.2f} ({row['cheapest_macs'] / 1e9:.2f} to {row['dearest_macs'] / 1e9:.2f})",
-            f"{row['times_model']:.2f}",
-            f"{row['psnr']:.3f}",
-            *(["-", "-"] if name == "model" else [told(row["model_ahead"]), verdict(row["model_ahead"])]),
-        ]
-        for name, row in found.items()
-    ]
-    head = ["trained as", "million parameters", "GMACs at 481x321, chosen (all routes)", "times the model's time"]
-    return table([*head, "PSNR, dB", "model ahead, dB", "the model is"], body)
+        return origin(record, "restore_arms", "arms")
+    first = next(iter(found))
+    body, kinds = [], []
+    for name, row in found.items():
+        choice = row["cheapest_macs"] < row["dearest_macs"]
+        for what in ("chosen", "dearest") if choice else ("dearest",):
+            mine, ahead = row[what], row[what].get("first_ahead")
+            cells = [f"{name}, {what} ({row['seeds']})", f"{row['parameters'] / 1e6:.2f}"]
+            cells += [f"{row['decoder'][what]:.2f}", f"{row[f'{what}_macs'] / 1e9:.2f}"]
+            cells += [_plus_minus(mine.get("gain")), _plus_minus(mine["kinds"].get("clean"))]
+            cells += ["-", "-"] if name == first or ahead is None else [told(ahead), verdict(ahead)]
+            body.append([*cells, "-" if choice and what == "dearest" else f"{row['times_first']:.2f}"])
+            kinds.append([f"{name}, {what}", *(_plus_minus(one) for one in mine["kinds"].values())])
+    head = ["trained as, experts (seeds)", "million parameters", f"decoder, of {first}'s dearest", "GMACs at 481x321"]
+    head += ["gain over the input, dB", "clean, dB", f"{first} ahead, dB", f"{first} is", f"times {first}'s time"]
+    shown = next(iter(found.values()))["input"]
+    kinds.insert(0, ["input", *(f"{value:.2f}" for value in shown.values())])
+    notes = "Gains are means over kinds without clean pictures, ± the standard deviation over seeds."
+    tables = [table(head, body), notes, table(["PSNR, dB", *shown], kinds)]
+    return "\n\n".join([origin(record, "restore_arms"), *tables])
+
+
+def _plus_minus(found: Row | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['mean']:.2f}" + ("" if found["spread"] is None else f" ± {found['spread']:.2f}")

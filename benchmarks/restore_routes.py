@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from moesaic.restore.network import MoceLite
 
 SWEEPS = 3  # over all levels, of a search for the best route
+ALIKE = 8  # routes that count as of the same cost
 
 
 class Tried:
@@ -33,29 +34,22 @@ class Tried:
     def __init__(self, model: str, damaged: Pixels, clean: Pixels) -> None:
         import torch
 
-        from moesaic.restore.network import _filled
-
         self.network: MoceLite = network(model)
         self.clean = clean
         self.known: dict[str, float] = {}
         with torch.inference_mode():
-            self._padded = _filled(as_batch(damaged), self.network.channels)
-            self._features = self.network._encode(self._padded)
-            self.summary = self.network._summary(self._features)
-            self._reading = self.network._read(self.summary)
+            self._held = self.network.encoded(as_batch(damaged))
 
     def chosen(self, price: float | None = None) -> str:
         """The route that the gates choose, at their own price of compute or at another."""
         import torch
 
-        before = self.network.price
-        try:
-            self.network.price = before if price is None else price
-            with torch.inference_mode():
-                routings = self.network.decide(self.summary).routings
-        finally:
-            self.network.price = before
-        return "".join(str(int(routing.chosen)) for routing in routings.values())
+        told = []
+        with torch.inference_mode():
+            for gate in self.network.gates():
+                worth = gate.gains(self._held.reading) - (gate.price if price is None else price) * gate.costs
+                told.append(str(int(worth.argmax())))
+        return "".join(told)
 
     def psnr(self, route: str) -> float:
         """Of the picture restored that way, dB."""
@@ -63,10 +57,9 @@ class Tried:
 
         if route not in self.known:
             experts = [torch.tensor([int(expert)]) for expert in route]
-            with torch.inference_mode(), self.network._told(self._reading), self.network._replaced(experts):
-                found = self.network._decode(self._padded, self._features, self._reading)[0]
-            height, width = self.clean.shape[:2]
-            self.known[route] = psnr(found[:, :height, :width].permute(1, 2, 0).numpy(), self.clean)
+            with torch.inference_mode():
+                found = self.network.decoded(self._held, experts)[0]
+            self.known[route] = psnr(found.permute(1, 2, 0).numpy(), self.clean)
         return self.known[route]
 
 
@@ -128,6 +121,35 @@ def drawn(number: int, experts: Sequence[int], seed: int) -> list[str]:
     """That many random routes."""
     random = np.random.default_rng(seed)
     return ["".join(str(random.integers(count)) for count in experts) for _ in range(number)]
+
+
+def alike_in_cost(
+    chosen: Sequence[str], fixed: float, experts: Sequence[Sequence[float]], seed: int, *, among: int = ALIKE
+) -> list[str]:
+    """For each route a random other one, of the `among` whose cost is closest to its own."""
+    random = np.random.default_rng(seed)
+    known = every([len(level) for level in experts])
+    found = []
+    for route in chosen:
+        own = cost(route, fixed, experts)
+        others = sorted((r for r in known if r != route), key=lambda r: abs(cost(r, fixed, experts) - own))
+        found.append(others[random.integers(min(among, len(others)))] if others else route)
+    return found
+
+
+def constants(
+    worth: Mapping[str, float],  # by route, dB on average
+    fixed: float,
+    experts: Sequence[Sequence[float]],
+    budgets: Sequence[float],
+) -> dict[float, str]:
+    """For each budget, a share of the dearest decoder, the best route that costs no more, where there is one."""
+    found = {}
+    for budget in budgets:
+        within = [route for route in worth if cost(route, fixed, experts) <= budget + 1e-9]
+        if within:
+            found[budget] = max(within, key=worth.__getitem__)
+    return found
 
 
 def told(known: Mapping[str, float]) -> str:

@@ -1,26 +1,32 @@
 """Does the choice of experts matter in restoration? Each picture restored by many routes through one decoder.
 
 Pictures are those of the frozen sets, each so many-th of CBSD68, another part of it for each set, so that few pictures
-serve twice. Routes: the gates' own; one expert everywhere (0 is the null expert, the last the dearest); random ones;
-another picture's; and the best found by looking at the result, which is an upper bound: from the best of all that was
-tried, one level at a time is changed until nothing helps (`--exhaustive` tries all). Forced swaps change one level of
-the chosen route. Differences are paired, their 95 % intervals from a bootstrap over the pictures of CBSD68.
+serve twice. Routes: the gates' own, at their price and at others; one expert everywhere (0 is the null expert, the last
+the dearest); random ones, and random ones that cost the same; another picture's; the best one for all pictures within a
+budget, found on training pictures (`benchmarks.restore_constants`); and the best found by looking at the result, which
+is an upper bound: from the best of all that was tried, one level at a time is changed until nothing helps
+(`--exhaustive` tries all). Forced swaps change one level of the chosen route. Differences are paired, their 95 %
+intervals from a bootstrap over the pictures of CBSD68; a clean picture counts as 45 dB at most.
 
-`--arm NAME=FILE` adds a network trained another way, on the same pictures, and its time beside that of the model.
+`--arm NAME=FILE` (again for each seed, or FILE,FILE, or a pattern) sets networks that were trained alike side by side
+on the same pictures, in a record of its own, `restore_arms`; with `--skip-routes` nothing else is done.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import restore_routes as routes
 from benchmarks import restore_sets
 from benchmarks.record import Record, Row, rows
 from benchmarks.restore import thawed
-from benchmarks.restore_arms import arm, compare, without_folders, work_of
+from benchmarks.restore_arms import arm, compare, together, without_folders, work_of
+from benchmarks.restore_constants import BUDGETS, TRAIN, worth
 from benchmarks.restore_network import identity, parser, workers
-from benchmarks.restore_scores import against_chance, gain, shares
+from benchmarks.restore_scores import against_chance, counted, gain, shares
 from moesaic.degrade.frozen import Entry
 
 EVERY = 10
@@ -40,7 +46,9 @@ class Job:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--arm", action="append", default=[], type=arm, metavar="NAME=FILE")
+    options.add_argument("--arm", action="append", default=[], type=arm, metavar="NAME=FILE,FILE")
+    options.add_argument("--skip-routes", action="store_true", help="arms alone")
+    options.add_argument("--train", type=Path, default=TRAIN, metavar="LIST", help="pictures to find best routes on")
     options.add_argument("--exhaustive", action="store_true", help="all routes for the best one, not a search")
     options.add_argument("--sets", metavar="NAMES", help="frozen sets by name, with commas between them")
     options.add_argument("--turns", type=int, default=9, help="of each network, when they are timed")
@@ -52,22 +60,35 @@ def main(arguments: list[str] | None = None) -> None:
     settings = {
         "model": identity(asked.model),
         "every": every,
+        "sets": ",".join(names),
         "best": "all routes" if asked.exhaustive else "search",
         "fixed_cost": round(fixed, 5),
         "expert_costs": [" ".join(f"{cost:.5f}" for cost in level) for level in experts],
         "prices": " ".join(map(str, PRICES)),
     }
-    record = Record("restore_routing", settings=settings, folder=asked.results, resume=asked.resume)
-    record.content["commands"] = [without_folders(one) for one in record.content["commands"]]
-    try_routes(record, asked.model, entries, asked.workers, asked.exhaustive)
-    for section, table in findings(rows(record.content, "pictures"), fixed, experts).items():
-        for key, row in table.items():
-            record.put(section, key, row)
-    record.put("work", "model", work_of(asked.model))
+    if not asked.skip_routes:
+        record = _record("restore_routing", settings, asked)
+        if not record.has("constants", "all"):
+            found = worth(asked.model, asked.workers, data=asked.train)
+            record.put("constants", "all", {"worth": routes.told(found)})
+        everywhere = routes.read(record.content["results"]["constants"]["all"]["worth"])
+        try_routes(record, asked.model, entries, asked.workers, asked.exhaustive, everywhere)
+        for section, table in findings(rows(record.content, "pictures"), fixed, experts).items():
+            for key, row in table.items():
+                record.put(section, key, row)
+        record.put("work", "model", work_of(asked.model))
+        for row in (*rows(record.content, "controls"), *rows(record.content, "prices")):
+            print(f"{row['control']}: {row['psnr']:.3f} dB at {row['cost']:.3f} of the decoder", flush=True)
     if asked.arm:
-        compare(record, asked.model, dict(asked.arm), entries, asked.workers, asked.turns)
-    for key, row in record.content["results"]["controls"].items():
-        print(f"{key}: {row['psnr']:.3f} dB at {row['cost']:.3f} of the decoder", flush=True)
+        record = _record("restore_arms", {name: settings[name] for name in ("every", "sets")}, asked)
+        compare(record, together(asked.arm), entries, asked.workers, asked.turns)
+
+
+def _record(name: str, settings: Row, asked: argparse.Namespace) -> Record:
+    module = "benchmarks.restore_routing"
+    record = Record(name, settings=settings, folder=asked.results, resume=asked.resume, module=module)
+    record.content["commands"] = [without_folders(one) for one in record.content["commands"]]
+    return record
 
 
 def pictures(names: list[str], every: int) -> list[Entry]:
@@ -79,18 +100,19 @@ def pictures(names: list[str], every: int) -> list[Entry]:
     return found
 
 
-def try_routes(record: Record, model: str, entries: list[Entry], count: int, exhaustive: bool) -> None:
-    """A row for each picture: routes by what they are called, and the PSNR of all that were tried."""
+def try_routes(
+    record: Record, model: str, entries: list[Entry], count: int, exhaustive: bool, everywhere: dict[str, float]
+) -> None:
+    """A row for each picture: routes by what they are called, and the PSNR of all that were tried.
+
+    What each route is worth `everywhere`, on training pictures, may be unknown.
+    """
     waiting = [entry for entry in entries if not record.has("pictures", entry.picture)]
     if not waiting:
         return
-    experts = routes.counts(model)
     with workers(count, model) as spread:
         chosen = spread(decided, [Job(model=model, entry=entry) for entry in entries])
-        kinds = [entry.picture.partition("/")[0] for entry in entries]
-        others = {"shuffled": routes.exchanged(chosen, ["all"] * len(chosen), 0)}
-        others["shuffled within kind"] = routes.exchanged(chosen, kinds, 1)
-        others |= {f"random {seed}": routes.drawn(len(chosen), experts, seed) for seed in range(SEEDS)}
+        others = rivals(chosen, [entry.picture.partition("/")[0] for entry in entries], model, everywhere)
         lots = {entry.picture: {name: of[i] for name, of in others.items()} for i, entry in enumerate(entries)}
         for first in range(0, len(waiting), 2 * count):
             some = waiting[first : first + 2 * count]
@@ -100,6 +122,22 @@ def try_routes(record: Record, model: str, entries: list[Entry], count: int, exh
             for entry, row in zip(some, spread(tried, jobs), strict=True):
                 row["routes"] |= lots[entry.picture]
                 record.put("pictures", entry.picture, row)
+
+
+def rivals(chosen: list[str], kinds: list[str], model: str, everywhere: dict[str, float]) -> dict[str, list[str]]:
+    """Routes of all pictures that follow from all pictures' choices, by what they are called."""
+    fixed, experts = routes.costs(model)
+    others = {"shuffled": routes.exchanged(chosen, ["all"] * len(chosen), 0)}
+    others["shuffled within kind"] = routes.exchanged(chosen, kinds, 1)
+    for seed in range(SEEDS):
+        others[f"random {seed}"] = routes.drawn(len(chosen), routes.counts(model), seed)
+        others[f"random of the same cost {seed}"] = routes.alike_in_cost(chosen, fixed, experts, seed)
+    spent = statistics.fmean(routes.cost(route, fixed, experts) for route in chosen)
+    best = routes.constants(everywhere, fixed, experts, [spent, *BUDGETS])
+    for budget, route in best.items():
+        words = "as dear as chosen" if budget == spent else f"within {budget:g}"
+        others[f"constant {words}"] = [route] * len(chosen)
+    return others
 
 
 def decided(job: Job) -> str:
@@ -131,19 +169,25 @@ def findings(found: list[Row], fixed: float, experts: list[list[float]]) -> dict
     chosen = [row["routes"]["chosen"] for row in found]
     tables: dict[str, dict[str, Row]] = {name: {} for name in ("controls", "prices", "kinds", "usage", "swaps")}
 
+    dearest = f"expert {max(map(len, experts)) - 1}"
+
     def values(control: str, only: str | None = None) -> tuple[list[float], list[float]]:
         mine = [i for i, kind in enumerate(kinds) if only in (None, kind)]
         at = [found[i]["routes"][control] for i in mine]
-        return [known[i][r] for i, r in zip(mine, at, strict=True)], [routes.cost(r, fixed, experts) for r in at]
+        decibels = [known[i][r] for i, r in zip(mine, at, strict=True)]
+        if only is None:
+            decibels = [counted(kind, value) for kind, value in zip(kinds, decibels, strict=True)]
+        return decibels, [routes.cost(r, fixed, experts) for r in at]
 
     def row(control: str) -> Row:
         decibels, spent = values(control)
-        ahead = gain([a - b for a, b in zip(values("chosen")[0], decibels, strict=True)], names)
+        ahead, over = (values(rival)[0] for rival in ("chosen", dearest))
         return {
             "control": control,
             "psnr": round(statistics.fmean(decibels), 4),
             "cost": round(statistics.fmean(spent), 4),
-            "chosen_ahead": ahead,
+            "chosen_ahead": gain([a - b for a, b in zip(ahead, decibels, strict=True)], names),
+            "over_dearest": gain([a - b for a, b in zip(decibels, over, strict=True)], names),
         }
 
     for control in found[0]["routes"]:
@@ -156,7 +200,8 @@ def findings(found: list[Row], fixed: float, experts: list[list[float]]) -> dict
             "cost": {control: round(statistics.fmean(c), 4) for control, (_, c) in each.items()},
         }
     counts = [len(level) for level in experts]
-    lost = routes.swap_losses(zip(chosen, known, strict=True), counts)
+    capped = [{r: counted(kind, value) for r, value in one.items()} for kind, one in zip(kinds, known, strict=True)]
+    lost = routes.swap_losses(zip(chosen, capped, strict=True), counts)
     for level, count in enumerate(counts):
         acting = [int(route[level]) for route in chosen]
         tables["usage"][f"level {level}"] = {

@@ -20,6 +20,7 @@ from moesaic.routing.audit import FEW
 from moesaic.routing.resampling import PictureScores, interval, resampled
 
 EQUAL = 60.0  # dB
+CLEAN = 45.0  # dB, what a clean picture counts at most in a mean over kinds: as the training loss sees no gain beyond
 OURS = "moesaic"
 Row = dict[str, Any]
 
@@ -27,6 +28,11 @@ Row = dict[str, Any]
 def psnr(pixels: NDArray[np.floating], clean: NDArray[np.floating]) -> float:
     """Of the pixels as 8 bits hold them, at most `EQUAL` dB."""
     return min(metrics.psnr(rounded(pixels), clean), EQUAL)
+
+
+def counted(kind: str, value: float) -> float:
+    """A PSNR as it counts in means over kinds, dB: clean pictures, which are near `EQUAL`, must not rule them."""
+    return min(value, CLEAN) if kind == "clean" else value
 
 
 def score(pixels: NDArray[np.floating], clean: NDArray[np.floating]) -> Row:

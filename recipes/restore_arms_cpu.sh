@@ -7,7 +7,7 @@
 # experts of one size that together have its ranks; dense_parameters one expert of all its ranks; dense_macs one expert
 # as dear as its dearest; labelless is never told what is wrong with a picture. JOBS runs go on at a time, of one thread
 # each. What is finished is left alone; what was interrupted goes on. Scored by
-# `python -m benchmarks.restore_routing --arm moce=$OUT/moce/* --arm equal=$OUT/equal/* ...`.
+# `python -m benchmarks.restore_routing --skip-routes --arm "moce=$OUT/moce/*" --arm "equal=$OUT/equal/*" ...`.
 set -euo pipefail
 
 export DATA=${DATA:?set DATA to a folder or list of clean pictures}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from pathlib import Path
@@ -15,9 +16,22 @@ from benchmarks.quality import rounded
 from benchmarks.record import Record, read
 from benchmarks.report_restore_plots import draw_all
 from benchmarks.report_restore_routing import told, verdict
-from benchmarks.restore_arms import without_folders
+from benchmarks.restore_arms import arm, summarised, together, without_folders
+from benchmarks.restore_constants import mix
 from benchmarks.restore_routing import findings, pictures
-from benchmarks.restore_scores import EQUAL, OURS, against_chance, explained, gain, psnr, score, shares, summary
+from benchmarks.restore_scores import (
+    CLEAN,
+    EQUAL,
+    OURS,
+    against_chance,
+    counted,
+    explained,
+    gain,
+    psnr,
+    score,
+    shares,
+    summary,
+)
 from moesaic.degrade.frozen import read_frozen
 
 
@@ -205,6 +219,62 @@ def test_restore_end_to_end(shared, tmp_path):
 def test_paths_of_arms_do_not_reach_the_record():
     told = without_folders("python -m x --arm dense=/a/b/c.safetensors --arm moe=runs/d")
     assert told == "python -m x --arm dense=c.safetensors --arm moe=runs/d"
+    assert without_folders("--arm moe=/a/b/0,/a/b/1,c/2 --arm d=/a/d/*") == "--arm moe=0,1,c/2 --arm d=*"
+
+
+def test_an_arm_is_named_for_each_seed_or_once_for_all(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / "moce" / str(seed)).mkdir(parents=True)
+    both = [str(tmp_path / "moce" / "0"), str(tmp_path / "moce" / "1")]
+    assert arm(f"moce={tmp_path}/moce/*") == ("moce", both)
+    assert together([arm("a=x,y"), arm("b=z"), arm("a=w")]) == {"a": ["x", "y", "w"], "b": ["z"]}
+    for wrong in ("a", "a=", "=b", f"a={tmp_path}/none*"):
+        with pytest.raises(argparse.ArgumentTypeError, match="an arm is NAME=FILE"):
+            arm(wrong)
+
+
+NAMES = [*(f"rain/{n}" for n in range(12)), *(f"haze/{n}" for n in range(6)), *(f"clean/{n}" for n in range(12))]
+
+
+def trained(psnr: float, *, chosen: int, dearest: int) -> dict[str, Any]:
+    """A run that reaches so much by its dearest experts, and 0.5 dB less by the chosen ones."""
+    found = {"input": [20.0] * 18 + [60.0] * 12, "chosen": [psnr - 0.5] * 30, "dearest": [psnr] * 30}
+    costs = {"cheapest_macs": min(700, chosen) if chosen < dearest else dearest}
+    costs |= {"chosen_macs": chosen, "dearest_macs": dearest, "decoder_macs": dearest - 600}
+    return found | costs | {"weights": {}, "parameters": 7}
+
+
+def arms() -> dict[str, Any]:
+    moce = [trained(25.0, chosen=800, dearest=1000), trained(26.0, chosen=900, dearest=1000)]
+    return summarised({"moce": moce, "dense": [trained(25.0, chosen=1200, dearest=1200)]}, NAMES)
+
+
+def test_arms_are_told_over_seeds_with_kinds_alike_and_clean_apart():
+    found = arms()
+    assert found["moce"]["dearest"]["gain"] == {"mean": 5.5, "spread": pytest.approx(0.7071)}
+    assert found["moce"]["chosen"]["psnr"]["mean"] == 25.0
+    assert found["moce"]["dearest"]["kinds"].keys() == {"rain", "haze", "clean"}
+    assert found["moce"]["decoder"] == {"chosen": 0.625, "dearest": 1.0}
+    assert found["dense"]["decoder"] == {"chosen": 1.5, "dearest": 1.5}
+    assert found["dense"]["dearest"]["gain"] == {"mean": 5.0, "spread": None}
+    assert found["dense"]["dearest"]["first_ahead"]["mean"] == 0.5
+    assert found["moce"]["dearest"]["first_ahead"]["low"] == 0
+
+
+def test_routes_of_the_same_cost_and_the_best_within_a_budget():
+    experts = [[0.0, 0.1, 0.2], [0.0, 0.1, 0.2]]
+    found = routes.alike_in_cost(["11"] * 40, 0.6, experts, seed=0, among=2)
+    assert set(found) == {"02", "20"}
+    assert found == routes.alike_in_cost(["11"] * 40, 0.6, experts, seed=0, among=2)
+    assert routes.alike_in_cost(["0"], 0.6, [[0.4]], seed=0) == ["0"]
+    worth = {route: float(route[0]) - 0.1 * float(route[1]) for route in routes.every([3, 3])}
+    assert routes.constants(worth, 0.6, experts, [0.5, 0.7, 1.0]) == {0.7: "10", 1.0: "20"}
+    assert mix()["composite"] == 4
+    assert "wild" not in mix()
+
+
+def test_clean_pictures_do_not_rule_a_mean():
+    assert (counted("clean", 60.0), counted("clean", 44.0), counted("rain", 60.0)) == (CLEAN, 44.0, 60.0)
 
 
 EXPERTS = [[0.0, 0.2], [0.0, 0.2]]
@@ -224,6 +294,8 @@ def test_findings_follow_from_the_rows_of_pictures():
     assert found["controls"]["chosen"]["psnr"] == pytest.approx(30.55)
     assert found["controls"]["chosen"]["cost"] == pytest.approx(0.9)
     assert found["controls"]["expert 1"]["chosen_ahead"]["mean"] == pytest.approx(-0.05)
+    assert found["controls"]["expert 0"]["over_dearest"]["mean"] == pytest.approx(-0.1)
+    assert found["controls"]["expert 1"]["over_dearest"]["mean"] == 0
     assert found["controls"]["best"]["psnr"] == 31.0
     assert found["kinds"]["haze"]["cost"]["chosen"] == pytest.approx(0.8)
     assert found["prices"].keys() == {"price 0", "price 1"}
@@ -257,6 +329,9 @@ def records(tmp_path, monkeypatch) -> Path:
     for section, table in findings(found, 0.6, EXPERTS).items():
         for key, one in table.items():
             routing.put(section, key, one)
+    compared = Record("restore_arms", settings={}, folder=folder)
+    for name, row in arms().items():
+        compared.put("arms", name, row | {"milliseconds": 10.0, "times_first": 1.0})
     routing.put("work", "model", {"parameters": 5, "cheapest_macs": 800, "dearest_macs": 1000})
     return folder
 
@@ -273,6 +348,9 @@ def test_the_page_is_made_and_renewed(records, tmp_path):
     assert "- frozen sets, against the best of input and classic remedies: ahead in 1\n" in page
     assert "skip 10.0% of the decoder's multiply-adds (5.0% of the network's)" in page
     assert "Not measured: `benchmarks/results/restore_speed.json` is not there." in page
+    assert "| expert 0 | 30.500 | -0.10 [" in page
+    assert "| moce, chosen (2) | 0.00 | 0.62 | 0.00 | 5.00 ± 0.71 | 25.00 ± 0.71 | - | - | 1.00 |" in page
+    assert "| dense, dearest (1) | 0.00 | 1.50 | 0.00 | 5.00 | 25.00 | +0.50 [+0.50, +0.50] | ahead | 1.00 |" in page
     assert "(images/restore_usage.png)" in page
     assert "(images/restore_price.png)" in page
     page = page.replace("# Restoration\n", "# Restoration\n\nProse.\n")
@@ -291,5 +369,15 @@ def test_plots_are_small_and_go_away_with_their_record(records, tmp_path):
 
 def test_strips_are_no_larger_than_they_may_be(tmp_path):
     noise = np.random.default_rng(0).integers(256, size=(240, 240, 3), dtype=np.uint8)
-    restore_pictures.write(tmp_path / "a.png", [noise] * 3)
-    assert (tmp_path / "a.png").stat().st_size < restore_pictures.LIMIT
+    restore_pictures.write(tmp_path / "a.jpg", [noise] * 3)
+    assert 0 < (tmp_path / "a.jpg").stat().st_size <= restore_pictures.LIMIT
+
+
+def test_every_strip_can_be_made_and_shown(shared, tmp_path):
+    for strip in restore_pictures.STRIPS.values():
+        damaged, clean = strip.read()
+        assert damaged.shape == clean.shape
+        assert psnr(damaged, clean) < 35
+        assert restore_pictures.crop(clean, strip.left, strip.top).shape == (240, 240, 3)
+    (tmp_path / "restore_haze.jpg").write_bytes(b"")
+    assert "![Haze: input, restored, clean](images/restore_haze.jpg)" in report_restore._pictures(tmp_path)
