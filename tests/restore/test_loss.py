@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from moesaic.restore.loss import fourier_loss, label_loss, pixel_loss
+from moesaic.restore.loss import FLOOR, fourier_loss, label_loss, pixel_loss
 
 
 def _pair(side=16, std=0.1, seed=0):
@@ -30,6 +31,23 @@ def test_decibels_count_alike_at_every_level():
     assert losses[0] - losses[1] == pytest.approx(losses[1] - losses[2], abs=1e-3)
     assert losses[0] - losses[1] == pytest.approx(0.0602, abs=1e-3)  # 6.02 dB over a hundred
     assert pixel_loss(clean, clean, "decibel").isfinite()
+
+
+def test_below_the_floor_decibels_see_no_gain():
+    clean = torch.full((2, 3, 8, 8), 0.5)
+    restored = clean + torch.tensor([0.1, 0.01])[:, None, None, None]  # squared 1e-2 and 1e-4
+    wanted = 0.1 * (math.log10(1e-2 + 1e-3) + math.log10(1e-4 + 1e-3)) / 2
+    assert pixel_loss(restored, clean, "decibel", 1e-3).item() == pytest.approx(wanted)
+    assert pixel_loss(restored, clean, "decibel") == pixel_loss(restored, clean, "decibel", FLOOR)
+
+    def gained(floor: float) -> float:  # by halving the error of the better picture
+        better = clean[1:] + torch.tensor(0.005)
+        return (
+            pixel_loss(restored[1:], clean[1:], "decibel", floor) - pixel_loss(better, clean[1:], "decibel", floor)
+        ).item()
+
+    assert gained(1e-2) < 0.1 * gained(FLOOR)
+    assert pixel_loss(restored, clean, "l1", 1e-2) == pixel_loss(restored, clean, "l1")
 
 
 @pytest.mark.parametrize("side", [16, 64, 128])

@@ -21,6 +21,7 @@ from moesaic.errors import ArgumentError, ModelError, PictureError, TrainingErro
 from moesaic.restore import finish, train
 from moesaic.restore import run as steps
 from moesaic.restore.build import Parts
+from moesaic.restore.loss import FLOOR
 from moesaic.restore.recipe import RestoreRecipe
 from moesaic.restore.train import train_restore
 from moesaic.training.log import read_log
@@ -261,6 +262,23 @@ def test_the_callers_generator_is_left_alone(pictures, tmp_path):
 
 def test_bfloat16(pictures, tmp_path):
     assert train_restore(pictures, tmp_path / "run", replace(TINY, precision="bfloat16"), parts=parts()).finished
+
+
+def test_the_floor_of_decibels_falls_by_one_factor_and_stays(pictures, tmp_path, monkeypatch):
+    floors, real = [], steps.pixel_loss
+
+    def noted(restored, clean, kind, floor):
+        floors.append(floor)
+        return real(restored, clean, kind, floor)
+
+    monkeypatch.setattr(steps, "pixel_loss", noted)
+    recipe = replace(TINY, steps=10, pixel_loss="decibel", floor_begin=1000 * FLOOR)
+    train_restore(pictures, tmp_path / "falls", recipe, parts=parts())
+    assert floors == pytest.approx([FLOOR * 1000 ** (1 - step / 7) for step in range(7)] + 3 * [FLOOR])
+    assert floors[7:] == 3 * [FLOOR]
+    floors.clear()
+    train_restore(pictures, tmp_path / "stays", replace(TINY, steps=3), parts=parts())
+    assert floors == 3 * [FLOOR]
 
 
 def test_it_learns(pictures, tmp_path):

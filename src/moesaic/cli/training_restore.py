@@ -59,6 +59,9 @@ def restore(
     weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
     clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
     pixel_loss: Annotated[str, typer.Option(help="charbonnier, l1 or decibel.")] = "charbonnier",
+    floor_begin: Annotated[
+        float, typer.Option(min=0, help="Error below which decibel sees no gain at first; it falls to 3e-5.")
+    ] = 3e-5,
     fourier: Annotated[float, typer.Option(min=0, help="Weight of the loss on frequencies.")] = 0.05,
     labels: Annotated[float, typer.Option(min=0, help="Weight of the loss on what is said to be there.")] = 0.02,
     cost: Annotated[float, typer.Option(min=0, help="Weight of the expected cost of the experts.")] = 0.0,
@@ -106,6 +109,7 @@ def restore(
         weight_decay=weight_decay,
         clip=clip,
         pixel_loss=pixel_loss,
+        floor_begin=floor_begin,
         fourier=fourier,
         labels=labels,
         cost=cost,

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from moesaic.restore.decision import Pass
 
-_FLOOR = 3e-5  # of a mean squared error, 45 dB: a picture that is as good is finished, and clean ones must not rule
+FLOOR = 3e-5
+"""Of a mean squared error, 45 dB: a picture that is as good is finished, and clean ones must not rule."""
+
 _EPSILON = 1e-3  # of Charbonnier's loss, a quarter of a grey level of 255
 
 
@@ -19,19 +21,22 @@ def pixel_loss(
     restored: Tensor,  # (B, 3, H, W)
     clean: Tensor,  # (B, 3, H, W)
     kind: str,
+    floor: float = FLOOR,
 ) -> Tensor:  # ()
     """The mean over all pixels and channels of |d| ("l1") or sqrt(d^2 + 0.001^2) ("charbonnier"); or "decibel".
 
-    "decibel" is 0.1 log10(mean d^2 + 3e-5) of each picture, averaged over the pictures: a hundredth of its PSNR, turned
-    around. So a tenth of the error counts the same in all of them; by the other two, haze and low light, whose errors
-    are large, would rule over fine noise and clean pictures.
+    "decibel" is 0.1 log10(mean d^2 + floor) of each picture, averaged over the pictures: a hundredth of its PSNR,
+    turned around. So a tenth of the error counts the same in all of them; by the other two, haze and low light, whose
+    errors are large, would rule over fine noise and clean pictures. It also makes a network timid: what is wrong to do
+    to one clean picture outweighs what is right for many hazy ones, and without a higher floor to begin with it never
+    tries.
 
     Source: Charbonnier et al. 1994; with this constant as in Zamir et al. 2021 (MPRNet); "decibel" as in Chen et al.
     2021 (HINet) and 2022 (NAFNet), but for its scale and its floor.
     """
     difference = restored.float() - clean.float()
     if kind == "decibel":
-        return 0.1 * (difference.square().mean((1, 2, 3)) + _FLOOR).log10().mean()
+        return 0.1 * (difference.square().mean((1, 2, 3)) + floor).log10().mean()
     if kind == "l1":
         return difference.abs().mean()
     return torch.sqrt(difference.square() + _EPSILON**2).mean()

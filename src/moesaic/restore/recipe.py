@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moesaic.errors import ArgumentError
+from moesaic.restore.loss import FLOOR
 from moesaic.training.device import PRECISIONS
 from moesaic.values import is_number, is_table, is_whole
 
+FLOOR_SHARE = 0.7
+"""Of the steps, in which the floor of the loss "decibel" falls, by the same factor in each."""
 PIXEL_LOSSES = ("charbonnier", "l1", "decibel")
 
 
@@ -44,6 +47,7 @@ class RestoreRecipe:
     betas: tuple[float, float] = (0.9, 0.9)  # of AdamW
     clip: float = 1.0  # largest norm of the gradient
     pixel_loss: str = "charbonnier"
+    floor_begin: float = FLOOR  # mean squared error from which the floor of "decibel" falls to its own; see FLOOR_SHARE
     fourier: float = 0.05  # weight of the loss on frequencies; see moesaic.restore.loss for its scale
     labels: float = 0.02  # weight of the loss on what is said to be there, and how strong
     cost: float = 0.0  # weight of the expected cost of the chosen experts
@@ -84,6 +88,8 @@ class RestoreRecipe:
             value = getattr(self, name)
             if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number above 0")
+        if not (is_number(self.floor_begin) and FLOOR <= self.floor_begin <= 1):
+            raise ArgumentError(f"floor_begin {self.floor_begin!r} must be a mean squared error from {FLOOR:g} to 1")
         for name in ("weight_decay", "fourier", "labels", "cost", "tolerance"):
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < float("inf")):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from moesaic.errors import ArgumentError
 from moesaic.restore.build import Parts, build
 from moesaic.restore.finish import dearest, learns_last, teach_gates
-from moesaic.restore.loss import fourier_loss, label_loss, pixel_loss
+from moesaic.restore.loss import FLOOR, fourier_loss, label_loss, pixel_loss
 from moesaic.restore.network import MoceLite
+from moesaic.restore.recipe import FLOOR_SHARE, RestoreRecipe
 from moesaic.restore.tally import Tally
 from moesaic.restore.validation import Restore, Validation, mean_psnr
 from moesaic.routing.collect import balance_loss
@@ -28,7 +29,6 @@ from moesaic.weights_file import Card
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from moesaic.restore.recipe import RestoreRecipe
     from moesaic.training.bank import Bank
     from moesaic.training.log import Log, Silence
     from moesaic.training.parallel import Team
@@ -118,7 +118,7 @@ class Run:
         model.train()
         with precision_on(self.device, recipe.precision):
             outcome = model.training_pass(pictures, self._explore(), self._generator("routing"))
-        losses = {"pixels": pixel_loss(outcome.restored, clean, recipe.pixel_loss)}
+        losses = {"pixels": pixel_loss(outcome.restored, clean, recipe.pixel_loss, self._floor())}
         loss = losses["pixels"]
         if recipe.fourier:
             losses["fourier"] = fourier_loss(outcome.restored, clean)
@@ -251,6 +251,10 @@ class Run:
     def _explore(self) -> float:
         begin, end = self.recipe.explore, self.recipe.explore_end
         return begin + (end - begin) * self.step / max(1, self.steps - 1)
+
+    def _floor(self) -> float:
+        left = max(0.0, 1 - self.step / max(1, FLOOR_SHARE * self.steps))
+        return FLOOR * math.pow(self.recipe.floor_begin / FLOOR, left)
 
     def _look(self) -> None:
         """Read the loss, and stop where a step had no number for a gradient."""
