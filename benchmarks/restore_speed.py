@@ -67,8 +67,8 @@ def small(model: str, threads: int, turns: int) -> Row:
     rivals: dict[str, Callable[[], Any]] = {
         "NLM": lambda: nlm(pixels, SIGMA),
         "chosen": lambda: found(x),
-        "cheapest": lambda: found.restore_with(x, [torch.tensor([0]) for _ in gates]),
-        "dearest": lambda: found.restore_with(x, [torch.tensor([gate.experts - 1]) for gate in gates]),
+        "cheapest": lambda: found.decoded(found.encoded(x), [torch.tensor([0]) for _ in gates]),
+        "dearest": lambda: found.decoded(found.encoded(x), [torch.tensor([gate.experts - 1]) for gate in gates]),
     }
     with torch.inference_mode():
         spent = alternate(rivals, turns=turns, budget=20.0)

@@ -53,7 +53,7 @@ def test_a_planned_run_has_as_many_trials_as_its_time_allows(pictures, network, 
 def test_before_its_gates_have_learned_a_network_is_seen_with_its_dearest_experts(network):
     x = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
-        everything = network.restore_with(x, [torch.full((2,), 4)] * 3)[0]
+        everything = network.decoded(network.encoded(x), [torch.full((2,), 4)] * 3)
         assert torch.equal(dearest(network, x), everything)
         plain = StandIn(dropout=0.0)
         assert torch.equal(dearest(plain, x), plain(x))

@@ -94,13 +94,37 @@ def test_tiles_equal_the_whole():
 
 
 @torch.no_grad()
+def test_pictures_encoded_once_are_decoded_with_any_experts():
+    network, x = tiny(), pictures(3, 17, 31)
+    held = network.encoded(x)
+    assert (held.size, held.padded.shape, held.reading.shape) == ((17, 31), (3, 3, 32, 32), (3, 128))
+    torch.testing.assert_close(network.decoded(held, [torch.full((3,), -1)] * 3), network(x), rtol=0, atol=0)
+    features = [level.clone() for level in held.features]
+    for expert in range(5):
+        with control(network, f"forced:{expert}"):
+            forced = network(x)
+        torch.testing.assert_close(network.decoded(held, [torch.full((3,), expert)] * 3), forced)
+    assert all(map(torch.equal, held.features, features))  # nothing was changed in place
+    assert all(layer.control is None for layer in routed_layers(network).values())
+
+
+@torch.no_grad()
+def test_each_picture_of_a_batch_has_experts_of_its_own():
+    network, x = tiny(), pictures(3)
+    paths = [torch.tensor([0, 4, -1]), torch.tensor([2, 2, -1]), torch.tensor([4, -1, 1])]
+    together = network.decoded(network.encoded(x), paths)
+    alone = [network.decoded(network.encoded(x[i : i + 1]), [path[i : i + 1] for path in paths]) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5 * float(together.abs().max()), rtol=0)
+
+
+@torch.no_grad()
 def test_cost_is_what_the_experts_leave():
     network, x = tiny(), pictures(2)
     top = [torch.full((2,), gate.experts - 1) for gate in network.gates()]
     with recording(network):
-        network.restore_with(x, top)
+        network.decoded(network.encoded(x), top)
         torch.testing.assert_close(network.cost(collect(network)), torch.ones(2))
-        network.restore_with(x, [0 * one for one in top])
+        network.decoded(network.encoded(x), [0 * one for one in top])
         torch.testing.assert_close(network.cost(collect(network)), torch.full((2,), network.fixed_cost))
     assert 0.3 <= 1 - MoceLite().fixed_cost <= 0.5  # the share of the decoder that skipping can save
 
@@ -127,7 +151,7 @@ def test_controls_act():
         with control(network, f"forced:{expert}"):
             outcomes.append(network(x))
     assert len({float(outcome.sum()) for outcome in outcomes}) == 5
-    null = network.restore_with(x, [torch.zeros(1, dtype=torch.int64)] * 3)[0]
+    null = network.decoded(network.encoded(x), [torch.zeros(1, dtype=torch.int64)] * 3)
     torch.testing.assert_close(outcomes[0], null)
 
 
@@ -227,7 +251,7 @@ class TestGateFit:
         errors = []
         for expert in (0, 3):  # picture 0 has the dearest experts at the other levels
             path = [torch.tensor([4]), torch.tensor([expert]), torch.tensor([4])]
-            restored = network.restore_with(x[:1], path)[0].clamp(0, 1)
+            restored = network.decoded(network.encoded(x[:1]), path).clamp(0, 1)
             errors.append((restored - x[3:]).square().mean())
         assert float(trials.gains[1, 0, 3]) == pytest.approx(float(10 * (errors[0] / errors[1]).log10()), abs=1e-3)
 

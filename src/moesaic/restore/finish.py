@@ -44,7 +44,7 @@ def dearest(
     if not isinstance(model, MoceLite):
         restored: Tensor = model(x)
         return restored
-    return model.restore_with(x, [torch.full((x.shape[0],), gate.experts - 1) for gate in model.gates()])[0]
+    return model.decoded(model.encoded(x), [torch.full((x.shape[0],), gate.experts - 1) for gate in model.gates()])
 
 
 def teach_gates(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from moesaic.restore.loss import FLOOR
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from moesaic.restore.gain_gate import GainGate
     from moesaic.restore.network import MoceLite
 
-_FLOOR = (0.25 / 255) ** 2  # of a mean squared error: a quarter of a grey level; below it nobody sees a gain
 _HELD = 5  # every so many-th picture is kept back to tell when to stop
 _PRICES = tuple(round(0.01 * 1.15**i, 4) for i in range(50))  # dB, from 0.01 to about 9
 _KNEE = 0.1  # dB, where the loss on a gain turns from squares to a line
@@ -64,9 +65,9 @@ def try_experts(
     for degraded, clean in batches:
         size = degraded.shape[0]
         dearest = [torch.full((size,), count - 1) for count in counts]
-        restored, reading = network.restore_with(degraded, dearest)
-        readings.append(reading.float().cpu())
-        errors.append(_error(restored, clean))
+        held = network.encoded(degraded)
+        readings.append(held.reading.float().cpu())
+        errors.append(_error(network.decoded(held, dearest), clean))
         levels = []
         for level, count in enumerate(counts):
             others = [torch.randint(n, (size,), generator=generator) for n in counts]
@@ -76,8 +77,8 @@ def try_experts(
             tried = []
             for expert in range(count):
                 path = [torch.full((size,), expert) if i == level else one for i, one in enumerate(others)]
-                tried.append(_error(network.restore_with(degraded, path)[0], clean))
-            decibels = -10 * torch.stack(tried, 1).clamp_min(_FLOOR).log10()
+                tried.append(_error(network.decoded(held, path), clean))
+            decibels = -10 * (torch.stack(tried, 1) + FLOOR).log10()
             levels.append(decibels - decibels[:, :1])
         gains.append(torch.stack(levels))
     return Trials(readings=torch.cat(readings), gains=torch.cat(gains, 1), errors=torch.cat(errors))

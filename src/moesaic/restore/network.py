@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from moesaic.memory import within_memory
 from moesaic.restore.decision import Decision, Pass
 from moesaic.restore.gain_gate import GainGate
 from moesaic.restore.pyramid import Block, NullExpert, PyramidExpert
+from moesaic.restore.statistics import Reader, moments
 from moesaic.routing import Balance, RoutedExperts, Routing
 from moesaic.values import is_whole
 
@@ -38,13 +39,22 @@ _READING = 128  # D
 _MOST = 2**14  # channels
 
 
+class Encoded(NamedTuple):
+    """Pictures between encoder and decoder."""
+
+    padded: Tensor  # (B, 3, H', W')
+    features: list[Tensor]  # of each level, finest first, and of the middle
+    reading: Tensor  # (B, D), which the gates see
+    size: tuple[int, int]  # of the pictures, px
+
+
 class MoceLite(nn.Module):
     """A U-net at half resolution whose decoder has experts of growing rank and window, and one that does nothing.
 
-    The encoder runs first. Means of its features over the whole picture are read into one vector, and from that come,
-    all at once: which expert acts at each decoder level, what is wrong with the picture and how badly, how decoder
-    features are scaled, and a global change of tone. So a large picture can be restored tile by tile with one decision,
-    and tiles equal the whole (`look`, `forward`).
+    The encoder runs first. Means of its features over the whole picture, and plain statistics of the picture itself,
+    are read into one vector, and from that come, all at once: which expert acts at each decoder level, what is wrong
+    with the picture and how badly, how decoder features are scaled, and a global change of tone. So a large picture can
+    be restored tile by tile with one decision, and tiles equal the whole (`look`, `forward`).
 
     restored = x + gain * x + offset + residual, with the gain and offset of each channel from the reading.
 
@@ -116,10 +126,7 @@ class MoceLite(nn.Module):
         self.decoder = nn.ModuleList(_blocks(c, decoder) for c in widths[:-1])
         self.head = _zero(nn.Conv2d(width, 4 * self.channels, 3, padding=1))  # training begins at the picture itself
 
-        summary = width + widths[-1]
-        self.reader = nn.Sequential(
-            nn.LayerNorm(summary), nn.Linear(summary, _READING), nn.GELU(), nn.Linear(_READING, _READING), nn.GELU()
-        )
+        self.reader = Reader(width + widths[-1], _READING)
         self.detector = nn.Linear(_READING, 2 * len(self.labels))
         self.tone = _zero(nn.Linear(_READING, 2 * self.channels))
         self.film = _zero(nn.Linear(_READING, 2 * sum(widths[:-1])))
@@ -171,7 +178,7 @@ class MoceLite(nn.Module):
         """
         padded = _filled(x, self.channels)
         features = self._encode(padded)
-        summary = self._summary(features) if decision is None else decision.summary
+        summary = self._summary(padded, features) if decision is None else decision.summary
         if summary is None or summary.shape[0] not in (1, x.shape[0]):
             raise ShapeError(f"the decision is not one for {x.shape[0]} pictures, nor one for all of them")
         reading = self._read(summary.expand(x.shape[0], -1))
@@ -195,7 +202,8 @@ class MoceLite(nn.Module):
         total, pixels = torch.zeros(()), 0
         for piece in pieces:
             area = piece.shape[2] * piece.shape[3]
-            total = total + area * self._summary(self._encode(_filled(piece, self.channels)))
+            padded = _filled(piece, self.channels)
+            total = total + area * self._summary(padded, self._encode(padded))
             pixels += area
         return self.decide(total / pixels)
 
@@ -229,7 +237,7 @@ class MoceLite(nn.Module):
         """
         padded = _filled(x, self.channels)
         features = self._encode(padded)
-        summary = self._summary(features)
+        summary = self._summary(padded, features)
         decision, reading = self.decide(summary), self._read(summary)
         with self._told(reading), self._imposed(decision):
             restored = self._decode(padded, features, reading)
@@ -252,7 +260,7 @@ class MoceLite(nn.Module):
         """
         padded = _filled(x, self.channels)
         features = self._encode(padded)
-        reading = self._read(self._summary(features))
+        reading = self._read(self._summary(padded, features))
         drawn = self._drawn(x.shape[0], explore, generator)
         with self._told(reading), self._replaced(drawn):
             restored = self._decode(padded, features, reading)[..., : x.shape[2], : x.shape[3]]
@@ -270,18 +278,24 @@ class MoceLite(nn.Module):
             expected_cost=self.fixed_cost + torch.as_tensor(expected).mean(),
         )
 
-    def restore_with(
+    def encoded(
         self,
         x: Tensor,  # (B, 3, H, W)
-        experts: Sequence[Tensor],  # of each level (B,) int64; -1 leaves it to the gate
-    ) -> tuple[Tensor, Tensor]:  # (B, 3, H, W), (B, D)
-        """The pictures as restored by experts that somebody else chose, and their reading, which the gates see."""
+    ) -> Encoded:
+        """What the decoder needs of these pictures, whatever experts act."""
         padded = _filled(x, self.channels)
         features = self._encode(padded)
-        reading = self._read(self._summary(features))
-        with self._told(reading), self._replaced(experts):
-            restored = self._decode(padded, features, reading)
-        return restored[..., : x.shape[2], : x.shape[3]], reading
+        return Encoded(padded, features, self._read(self._summary(padded, features)), (x.shape[2], x.shape[3]))
+
+    def decoded(
+        self,
+        held: Encoded,
+        experts: Sequence[Tensor],  # of each level (B,) int64; -1 leaves it to the gate
+    ) -> Tensor:  # (B, 3, H, W)
+        """The pictures as restored by experts that somebody else chose."""
+        with self._told(held.reading), self._replaced(experts):
+            restored = self._decode(held.padded, held.features, held.reading)
+        return restored[..., : held.size[0], : held.size[1]]
 
     def cost(
         self,
@@ -304,10 +318,9 @@ class MoceLite(nn.Module):
         return [*features, self.middle(x)]
 
     @staticmethod
-    def _summary(features: Sequence[Tensor]) -> Tensor:  # (B, S)
-        return torch.cat(
-            [features[0].mean((2, 3), dtype=torch.float32), features[-1].mean((2, 3), dtype=torch.float32)], 1
-        )
+    def _summary(padded: Tensor, features: Sequence[Tensor]) -> Tensor:  # (B, S)
+        means = [features[i].mean((2, 3), dtype=torch.float32) for i in (0, -1)]
+        return torch.cat([*means, moments(padded)], 1)
 
     def _read(self, summary: Tensor) -> Tensor:  # (B, D)
         with torch.autocast(summary.device.type, enabled=False):  # decisions need float32
