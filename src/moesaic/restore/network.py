@@ -6,8 +6,6 @@ Axis letters as in `moesaic.routing.record`, with L kinds of degradation, S numb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -19,9 +17,11 @@ from moesaic.errors import ArgumentError, ShapeError
 from moesaic.memory import within_memory
 from moesaic.restore.decision import Decision, Pass
 from moesaic.restore.gain_gate import GainGate
+from moesaic.restore.overruling import drawn, imposed, replaced
 from moesaic.restore.pyramid import Block, NullExpert, PyramidExpert
 from moesaic.restore.statistics import Reader, moments
 from moesaic.routing import Balance, RoutedExperts, Routing
+from moesaic.routing.gate import conditioned
 from moesaic.values import is_whole
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class MoceLite(nn.Module):
         if summary is None or summary.shape[0] not in (1, x.shape[0]):
             raise ShapeError(f"the decision is not one for {x.shape[0]} pictures, nor one for all of them")
         reading = self._read(summary.expand(x.shape[0], -1))
-        with self._told(reading), self._imposed(decision):
+        routings = decision.routings.values() if decision else ()
+        with conditioned(self, reading), imposed(self.routed(), routings):
             restored = self._decode(padded, features, reading)
         return restored[..., : x.shape[2], : x.shape[3]]
 
@@ -214,7 +215,7 @@ class MoceLite(nn.Module):
         """The decision that follows from a summary."""
         reading = self._read(summary)
         flat = reading[..., None, None]  # gates ask for a map; theirs only counts the pictures
-        with self._told(reading):
+        with conditioned(self, reading):
             routings = {f"experts.{i}": layer.gate(flat, (1, 1)) for i, layer in enumerate(self.routed())}
         present, severity = self.detector(reading).chunk(2, dim=-1)
         return Decision(
@@ -239,7 +240,7 @@ class MoceLite(nn.Module):
         features = self._encode(padded)
         summary = self._summary(padded, features)
         decision, reading = self.decide(summary), self._read(summary)
-        with self._told(reading), self._imposed(decision):
+        with conditioned(self, reading), imposed(self.routed(), decision.routings.values()):
             restored = self._decode(padded, features, reading)
         return restored[..., : x.shape[2], : x.shape[3]], decision
 
@@ -253,16 +254,14 @@ class MoceLite(nn.Module):
 
         Args:
             x: degraded pictures.
-            explore: share of the pictures whose experts are drawn rather than chosen: a third of these take the dearest
-                everywhere, a sixth the cheapest, the rest any (the sandwich rule of slimmable networks, Yu et al. 2019,
-                arXiv 1903.05134), so that every expert stays fit for every picture.
+            explore: share of the pictures whose experts are drawn rather than chosen; see `drawn`.
             generator: of what is drawn, on the CPU.
         """
         padded = _filled(x, self.channels)
         features = self._encode(padded)
         reading = self._read(self._summary(padded, features))
-        drawn = self._drawn(x.shape[0], explore, generator)
-        with self._told(reading), self._replaced(drawn):
+        experts = drawn([gate.experts for gate in self.gates()], x.shape[0], explore, generator)
+        with conditioned(self, reading), replaced(self.routed(), experts):
             restored = self._decode(padded, features, reading)[..., : x.shape[2], : x.shape[3]]
         routings = {f"experts.{i}": _held(layer.routing) for i, layer in enumerate(self.routed())}
         present, severity = self.detector(reading).chunk(2, dim=-1)
@@ -292,8 +291,12 @@ class MoceLite(nn.Module):
         held: Encoded,
         experts: Sequence[Tensor],  # of each level (B,) int64; -1 leaves it to the gate
     ) -> Tensor:  # (B, 3, H, W)
-        """The pictures as restored by experts that somebody else chose."""
-        with self._told(held.reading), self._replaced(experts):
+        """The pictures as restored by experts that somebody else chose.
+
+        Raises:
+            ArgumentError: there are experts for another number of levels.
+        """
+        with conditioned(self, held.reading), replaced(self.routed(), experts):
             restored = self._decode(held.padded, held.features, held.reading)
         return restored[..., : held.size[0], : held.size[1]]
 
@@ -353,51 +356,6 @@ class MoceLite(nn.Module):
             if isinstance(layer.gate, GainGate):
                 yield layer.gate
 
-    @contextmanager
-    def _told(self, reading: Tensor) -> Iterator[None]:
-        """Within this the gates read what the whole picture says."""
-        with ExitStack() as stack:
-            for gate in self.gates():
-                stack.enter_context(gate.conditioned(reading))
-            yield
-
-    @contextmanager
-    def _imposed(self, decision: Decision | None) -> Iterator[None]:
-        """Within this the layers take the routings of a decision, unless an audit controls them."""
-        with ExitStack() as stack:
-            for name, layer in zip(decision.routings if decision else (), self.routed(), strict=False):
-                if layer.control is None and decision is not None:
-                    held = decision.routings[name]
-                    layer.control = lambda made, held=held: _for_all(held, made)
-                    stack.callback(setattr, layer, "control", None)
-            yield
-
-    @contextmanager
-    def _replaced(self, drawn: Sequence[Tensor] | None) -> Iterator[None]:
-        """Within this the layers take experts that were drawn, where one was (at least 0)."""
-        before = [layer.control for layer in self.routed()]
-        try:
-            for layer, experts in zip(self.routed(), drawn or (), strict=False):
-                layer.control = lambda made, experts=experts: _with(made, experts)
-            yield
-        finally:
-            for layer, control in zip(self.routed(), before, strict=True):
-                layer.control = control
-
-    def _drawn(self, batch: int, explore: float, generator: torch.Generator | None) -> list[Tensor] | None:
-        """For each level the experts of B pictures, -1 where the gate decides; None where it decides everywhere."""
-        if explore <= 0:
-            return None
-        lot = torch.rand(batch, generator=generator) / explore
-        drawn = []
-        for gate in self.gates():
-            experts = torch.randint(gate.experts, (batch,), generator=generator)
-            experts[lot < 1 / 2] = 0
-            experts[lot < 1 / 3] = gate.experts - 1
-            experts[lot >= 1] = -1
-            drawn.append(experts)
-        return drawn
-
 
 def _default_scales(experts: int) -> Sequence[Sequence[int]]:
     """For other than four experts, spread over what four have; a single one looks as far as the dearest."""
@@ -436,23 +394,3 @@ def _held(routing: Routing | None) -> Routing:
     if routing is None:
         raise ArgumentError("training_pass needs the network in training mode: call model.train() first")
     return routing
-
-
-def _for_all(held: Routing, made: Routing) -> Routing:
-    """A routing of one picture for each of a batch of its tiles; one of the batch itself as it is."""
-    batch = made.chosen.shape[0]
-    if held.chosen.shape[0] not in (1, batch):
-        raise ShapeError(f"the decision is for {held.chosen.shape[0]} pictures, not for {batch}")
-    fields = ("weights", "chosen", "probabilities", "logits")
-    return replace(held, **{name: getattr(held, name).expand(batch, -1, -1) for name in fields})
-
-
-def _with(
-    made: Routing,
-    experts: Tensor,  # (B,), -1 where the gate decides
-) -> Routing:
-    """The routing with some decisions replaced by drawn ones, whose weight is 1 and tells the gate nothing."""
-    experts = experts.to(made.chosen.device)[:, None, None]
-    kept = experts < 0
-    chosen = torch.where(kept, made.chosen, experts)
-    return replace(made, chosen=chosen, weights=torch.where(kept, made.weights, 1.0))

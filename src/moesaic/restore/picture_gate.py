@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moesaic.errors import ArgumentError, ShapeError
+from moesaic.errors import ArgumentError
+from moesaic.restore.overruling import holding, spread
 from moesaic.routing.choice import choose, widened
 from moesaic.routing.collect import routed_layers
 from moesaic.routing.gate import FrequencyGate
 from moesaic.routing.record import Routing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
     from torch import Tensor, nn
 
 
@@ -82,8 +83,7 @@ def picture_gates(network: nn.Module) -> dict[str, PictureGate]:
     return {name: layer.gate for name, layer in routed_layers(network).items() if isinstance(layer.gate, PictureGate)}
 
 
-@contextmanager
-def imposing(network: nn.Module, routings: Mapping[str, Routing], pictures: int) -> Iterator[None]:
+def imposing(network: nn.Module, routings: Mapping[str, Routing], pictures: int) -> AbstractContextManager[None]:
     """Within this, the picture gates of a network hand on decisions made before; controls still act on these.
 
     Args:
@@ -101,42 +101,10 @@ def imposing(network: nn.Module, routings: Mapping[str, Routing], pictures: int)
             f"decision names the layers {sorted(routings)}, this network has {sorted(gates)}:"
             " make it with the look() of the same kind of network"
         )
-    spread = {name: _spread(routing, pictures) for name, routing in routings.items()}
-    before = {name: gate.imposed for name, gate in gates.items()}
-    try:
-        for name, gate in gates.items():
-            gate.imposed = spread[name]
-        yield
-    finally:
-        for name, gate in gates.items():
-            gate.imposed = before[name]
+    return holding(gates.values(), "imposed", [spread(routings[name], pictures) for name in gates])
 
 
-def _spread(routing: Routing, pictures: int) -> Routing:
-    """One picture's decision for each picture of a batch."""
-    rows = routing.chosen.shape[0]
-    if rows == pictures:
-        return routing
-    if rows != 1:
-        raise ShapeError(f"decision is for {rows} pictures, the batch holds {pictures}: give one, or one for each")
-    return replace(
-        routing,
-        **{
-            name: getattr(routing, name).expand(pictures, -1, -1)
-            for name in ("weights", "chosen", "probabilities", "logits")
-        },
-    )
-
-
-@contextmanager
-def drawing(network: nn.Module, generator: torch.Generator | None) -> Iterator[None]:
+def drawing(network: nn.Module, generator: torch.Generator | None) -> AbstractContextManager[None]:
     """Within this, the picture gates of a network draw their noise from `generator`."""
-    gates = list(picture_gates(network).values())
-    before = [gate.generator for gate in gates]
-    try:
-        for gate in gates:
-            gate.generator = generator
-        yield
-    finally:
-        for gate, was in zip(gates, before, strict=True):
-            gate.generator = was
+    gates = picture_gates(network).values()
+    return holding(gates, "generator", [generator] * len(gates))

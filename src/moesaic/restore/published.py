@@ -23,7 +23,6 @@ Axis letters: B batch, C channels, H W rows and columns, D numbers of a picture'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import ClassVar
 
 import torch
@@ -39,7 +38,7 @@ from moesaic.restore.decision import Decision, Pass
 from moesaic.restore.picture_gate import drawing, imposing, picture_gates
 from moesaic.routing import collect, recording
 from moesaic.routing.choice import whole
-from moesaic.routing.gate import FrequencyEmbedding
+from moesaic.routing.gate import FrequencyEmbedding, conditioned
 from moesaic.values import is_number
 
 LEVELS = 4  # resolutions: 1, 1/2, 1/4, 1/8
@@ -258,9 +257,7 @@ class MoceIR(nn.Module):
         if not routers:
             return self.decoder(y, skips), y.new_empty(y.shape[0], 0)
         summary = self.embedding(y)
-        with ExitStack() as stack:
-            for gate in picture_gates(self).values():
-                stack.enter_context(gate.conditioned(summary))
+        with conditioned(self, summary):
             return self.decoder(y, skips), summary
 
     def _filled_up(self, x: Tensor) -> Tensor:
