@@ -29,6 +29,21 @@ def test_norm_is_layer_norm_over_channels():
     torch.testing.assert_close(half.double(), want, atol=0.05, rtol=0.05)
 
 
+def test_norm_keeps_the_maps_type_and_memory_format_and_takes_another_epsilon():
+    norm, x = ChannelNorm(5), random(2, 5, 4, 3).float()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        y = norm(x.contiguous(memory_format=layout))
+        assert y.is_contiguous(memory_format=layout)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(norm(x.contiguous(memory_format=layout)), y, atol=0, rtol=0)
+    small = 1e-3 * x  # of a variance of about 1e-6
+    torch.testing.assert_close(
+        ChannelNorm(5, epsilon=1e-6)(small).movedim(1, -1), layer_norm(small.movedim(1, -1), (5,), eps=1e-6)
+    )
+    assert (ChannelNorm(5, epsilon=1e-6)(small) - norm(small)).abs().max() > 0.1
+    assert set(norm.state_dict()) == {"weight", "bias"}
+
+
 def test_attention_is_the_softmax_of_cosines_between_channels():
     q, k, v = (random(2, 6, 3, 4, seed=s) for s in range(3))
     temperature = torch.tensor([1.5, 0.5], dtype=torch.float64)

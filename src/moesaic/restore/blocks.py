@@ -10,34 +10,30 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, normalize
-
-from moesaic.routing.choice import widened
-
-_EPSILON = 1e-5  # added to a variance, as torch.nn.LayerNorm does
+from torch.nn.functional import gelu, layer_norm, normalize
 
 
 class ChannelNorm(nn.Module):
     """Each pixel's channels brought to mean 0 and variance 1, then scaled and shifted by channel: 2 C parameters.
 
-    In float32 under autocast; the map's memory format is kept.
+    In float32 under autocast; the map's type and memory format are kept.
 
     Args:
         channels: C.
+        epsilon: added to the variance; as `torch.nn.LayerNorm` does unless given.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, epsilon: float = 1e-5) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        """The normalised map, in the type of `x`."""
-        wide = widened(x)
-        variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
-        y = (wide - mean) * torch.rsqrt(variance + _EPSILON)
-        y = y * self.weight.to(y.dtype)[:, None, None] + self.bias.to(y.dtype)[:, None, None]
-        return y.to(x.dtype)
+        """The normalised map."""
+        last = x.permute(0, 2, 3, 1)  # as channels-last maps lie in memory, so that nothing of them is copied
+        y = layer_norm(last, (x.shape[1],), self.weight, self.bias, self.epsilon).to(x.dtype).permute(0, 3, 1, 2)
+        return y.contiguous() if x.is_contiguous() else y
 
 
 def depthwise(channels: int, side: int, *, bias: bool) -> nn.Conv2d:

@@ -15,30 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from moesaic.errors import ArgumentError
+from moesaic.restore.blocks import ChannelNorm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel.
-
-    Args:
-        channels: of the maps.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(
-        self,
-        x: Tensor,  # (B, C, H, W)
-    ) -> Tensor:  # (B, C, H, W)
-        """The map with the channels of each pixel at mean 0 and variance 1, then scaled and shifted."""
-        last = x.permute(0, 2, 3, 1)  # as channels-last maps lie in memory, so nothing is copied
-        return F.layer_norm(last, (x.shape[1],), self.weight, self.bias, 1e-6).permute(0, 3, 1, 2)
+_EPSILON = 1e-6  # of the norms
 
 
 class NullExpert(nn.Module):
@@ -70,7 +52,7 @@ class PyramidExpert(nn.Module):
         super().__init__()
         if rank < 1 or scales < 1:
             raise ArgumentError(f"an expert has a rank and a number of scales of at least 1, not {rank} and {scales}")
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels, epsilon=_EPSILON)
         self.inner = nn.Conv2d(channels, 2 * rank, 1)
         self.mixers = nn.ModuleList(nn.Conv2d(rank, rank, 3, padding=1, groups=rank) for _ in range(scales))
         self.outer = nn.Conv2d(rank, channels, 1)
@@ -105,7 +87,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm_1, self.norm_2 = ChannelNorm(channels), ChannelNorm(channels)
+        self.norm_1 = ChannelNorm(channels, epsilon=_EPSILON)
+        self.norm_2 = ChannelNorm(channels, epsilon=_EPSILON)
         self.inner_1 = nn.Conv2d(channels, 2 * channels, 1)
         self.mixer = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
         self.outer_1 = nn.Conv2d(channels, channels, 1)
