@@ -29,9 +29,11 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.fit $(BENCH)
 	$(BIN)/python -m benchmarks.rate_distortion $(BENCH)
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.report_restore
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.report_restore
 
 clean:
 	rm -rf .venv build dist

@@ -14,7 +14,7 @@ from skimage import data
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- runnable -->"  # before a block; pages in WHOLE need none
-WHOLE = ("routing.md",)
+WHOLE = ("routing.md", "degradations.md", "restoration.md")
 PAGES = (*WHOLE, "segmentation.md", "enlarging.md")
 NEEDED = ("transformers", "onnx", "onnxscript")  # by some block, and not by moesaic itself
 
@@ -41,7 +41,8 @@ def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(data.astronaut()[:120, :160]).save("street.jpg")  # the picture that the pages speak of
+    for name in ("street.jpg", "photo.jpg"):  # the pictures that the pages speak of
+        Image.fromarray(data.astronaut()[:120, :160]).save(name)
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "page"}
     for line, source in found:
