@@ -14,7 +14,7 @@ from moesaic.restore.recipe import RestoreRecipe
 from moesaic.training.bank import list_pictures, read_bank
 from tests.restore.stand_in import MIX, StandIn, parts
 
-RECIPE = RestoreRecipe(steps=100, crop=16, batch=4, trials=30)
+RECIPE = RestoreRecipe(steps=100, crop=16, batch=4, trials=30, precision="bfloat16")
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def test_time_is_set_aside_only_for_gates_that_learn_last(network):
 def test_a_planned_run_has_as_many_trials_as_its_time_allows(pictures, network, monkeypatch, change, batches):
     seen = []
 
-    def tried(model, given, *, generator):
+    def tried(model, given, *, generator, precision):
+        assert precision == "bfloat16"
         seen.extend(len(damaged) for damaged, _ in given)
 
     monkeypatch.setattr(finish, "try_experts", tried)

@@ -255,6 +255,23 @@ class TestGateFit:
             errors.append((restored - x[3:]).square().mean())
         assert float(trials.gains[1, 0, 3]) == pytest.approx(float(10 * (errors[0] / errors[1]).log10()), abs=1e-3)
 
+    @torch.no_grad()
+    def test_trials_run_in_the_precision_of_the_run_and_errors_stay_in_float32(self):
+        network, x = tiny(), pictures(4)
+        fine, coarse = (
+            try_experts(network, [(x, x.flip(0))], generator=torch.Generator().manual_seed(0), precision=precision)
+            for precision in ("float32", "bfloat16")
+        )
+        for name in ("readings", "gains", "errors"):
+            first, second = getattr(fine, name), getattr(coarse, name)
+            assert first.dtype == second.dtype == torch.float32
+            assert not torch.equal(first, second)
+            torch.testing.assert_close(first, second, atol=0.05, rtol=0.05)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            restored = network.decoded(network.encoded(x), [torch.full((4,), 4)] * 3)
+        wanted = (restored.float().clamp(0, 1) - x.flip(0)).square().mean((1, 2, 3))
+        torch.testing.assert_close(coarse.errors, wanted, atol=0, rtol=0)
+
 
 def told(network: MoceLite, reading: torch.Tensor):
     for gate in network.gates():

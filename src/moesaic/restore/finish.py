@@ -56,7 +56,8 @@ def teach_gates(
         model: with the weights that the run leaves; its gates and its price are changed.
         bank: the training pictures.
         parts: the damage.
-        recipe: of the run, with its steps; `trials` says how many crops, `tolerance` what the choice may lose.
+        recipe: of the run, with its steps; `trials` says how many crops, `precision` how they pass,
+            `tolerance` what the choice may lose.
         mix: how often each sort of damage is drawn.
         device: where the model is.
 
@@ -76,7 +77,8 @@ def teach_gates(
     if recipe.minutes is not None:  # the run was planned by time, of which this may take a quarter, as in `steps_left`
         count = min(count, max(recipe.batch, (recipe.steps or 1) * recipe.batch // _experts(model)))
     try:
-        trials = try_experts(model, batches(), generator=generator_for(recipe.seed, "experts of trials"))
+        generator = generator_for(recipe.seed, "experts of trials")
+        trials = try_experts(model, batches(), generator=generator, precision=recipe.precision)
         foretold = fit_gates(model, trials, seed=seed_for(recipe.seed, "gates"))
         model.price = highest_price(model, trials, recipe.tolerance)
         return foretold | {"price": model.price}

@@ -16,14 +16,15 @@ import torch
 from torch.nn import functional as F
 
 from moesaic.restore.loss import FLOOR
+from moesaic.training.device import precision_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from moesaic.restore.gain_gate import GainGate
-    from moesaic.restore.network import MoceLite
+    from moesaic.restore.network import Encoded, MoceLite
 
 _HELD = 5  # every so many-th picture is kept back to tell when to stop
 _PRICES = tuple(round(0.01 * 1.15**i, 4) for i in range(50))  # dB, from 0.01 to about 9
@@ -52,6 +53,7 @@ def try_experts(
     batches: Iterable[tuple[Tensor, Tensor]],  # degraded and clean pictures, each (B, 3, H, W)
     *,
     generator: torch.Generator,
+    precision: str = "float32",
 ) -> Trials:
     """Try every expert of every level on every picture; the other levels have the dearest, or (every second) any.
 
@@ -59,15 +61,17 @@ def try_experts(
         network: in evaluation mode.
         batches: pictures and what they should become.
         generator: of the other levels' experts, on the CPU.
+        precision: of the passes, as in `moesaic.training.device.precision_on`; errors are told in float32.
     """
     readings, gains, errors = [], [], []
     counts = [layer.gate.experts for layer in network.routed()]
     for degraded, clean in batches:
         size = degraded.shape[0]
         dearest = [torch.full((size,), count - 1) for count in counts]
-        held = network.encoded(degraded)
+        with precision_on(degraded.device, precision):
+            held = network.encoded(degraded)
         readings.append(held.reading.float().cpu())
-        errors.append(_error(network.decoded(held, dearest), clean))
+        errors.append(_error(network, held, dearest, precision, clean))
         levels = []
         for level, count in enumerate(counts):
             others = [torch.randint(n, (size,), generator=generator) for n in counts]
@@ -77,7 +81,7 @@ def try_experts(
             tried = []
             for expert in range(count):
                 path = [torch.full((size,), expert) if i == level else one for i, one in enumerate(others)]
-                tried.append(_error(network.decoded(held, path), clean))
+                tried.append(_error(network, held, path, precision, clean))
             decibels = -10 * (torch.stack(tried, 1) + FLOOR).log10()
             levels.append(decibels - decibels[:, :1])
         gains.append(torch.stack(levels))
@@ -157,7 +161,12 @@ def highest_price(network: MoceLite, trials: Trials, tolerance: float) -> float:
 
 
 def _error(
-    restored: Tensor,  # (B, 3, H, W)
-    clean: Tensor,
-) -> Tensor:  # (B,), on the CPU
+    network: MoceLite,
+    held: Encoded,
+    experts: Sequence[Tensor],  # of each level (B,)
+    precision: str,  # of the pass
+    clean: Tensor,  # (B, 3, H, W)
+) -> Tensor:  # (B,), float32 on the CPU
+    with precision_on(clean.device, precision):
+        restored = network.decoded(held, experts)
     return (restored.float().clamp(0, 1) - clean).square().mean((1, 2, 3)).cpu()
