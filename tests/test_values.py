@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from moesaic.values import is_a, is_number, is_table, is_whole
+from moesaic.values import is_a, is_number, is_pair, is_table, is_whole
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_tables(value, table):
 def test_kinds():
     assert is_a(5, str, int)
     assert not is_a(5, str)
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"), [((1, 2), True), ([1, "a"], True), ((1,), False), ("ab", False), (5, False)]
+)
+def test_pairs(value, pair):
+    assert is_pair(value) is pair

@@ -21,6 +21,11 @@ def is_table(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def is_pair(value: object) -> bool:
+    """Whether it is a tuple or list of two values."""
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
 def is_a(value: object, *kinds: type) -> bool:
     """`isinstance`, where the annotation promises it already."""
     return isinstance(value, kinds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from moesaic.errors import ArgumentError
 from moesaic.restore.loss import FLOOR
 from moesaic.training.device import PRECISIONS
-from moesaic.values import is_number, is_table, is_whole
+from moesaic.training.recipe_json import check_table, plain, read_recipe
+from moesaic.values import is_number, is_pair, is_whole
 
 FLOOR_SHARE = 0.7
 """Of the steps, in which the floor of the loss "decibel" falls, by the same factor in each."""
@@ -102,21 +102,13 @@ class RestoreRecipe:
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < 1):
                 raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
-        if not (_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
+        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
             raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
 
     def _check_tables(self) -> None:
-        for name in ("options", "mix"):
-            value = getattr(self, name)
-            if value is None and name == "mix":
-                continue
-            if not is_table(value):
-                raise ArgumentError(f"{name} {value!r} must be a table of names and values")
-            try:
-                json.dumps(_plain(value), allow_nan=False)
-            except (TypeError, ValueError, RecursionError):
-                raise ArgumentError(f"{name} {value!r} must hold numbers, texts and lists of them") from None
+        check_table("options", self.options)
         if self.mix is not None:
+            check_table("mix", self.mix)
             shares = list(self.mix.values())
             if not (all(is_number(share) and share >= 0 for share in shares) and sum(shares) > 0):
                 raise ArgumentError(
@@ -135,7 +127,7 @@ class RestoreRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> RestoreRecipe:
@@ -144,22 +136,4 @@ class RestoreRecipe:
         Raises:
             ArgumentError: a value is missing its place or outside what it accepts.
         """
-        if not isinstance(held, Mapping):
-            raise ArgumentError(f"this is no recipe of restoration: a JSON object is, not {type(held).__name__}")
-        pairs: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
-        }
-        try:
-            return cls(**pairs)
-        except TypeError as cause:
-            raise ArgumentError(f"this is no recipe of restoration: {cause}") from cause
-
-
-def _pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return read_recipe(cls, held, "restoration")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from moesaic.errors import ArgumentError
 from moesaic.routing.grid import read_grid
 from moesaic.training.device import PRECISIONS
+from moesaic.training.recipe_json import check_table, plain, read_recipe
 from moesaic.training.schedule import SHAPES
-from moesaic.values import is_number, is_table, is_whole
+from moesaic.values import is_number, is_pair, is_whole
 
 OPTIMISERS = ("adamw", "sgd")
 CLASS_WEIGHTS = ("enet", "median", "none")
@@ -74,13 +74,7 @@ class SegmentRecipe:
             if not isinstance(value, str) and not (value is None and name in ("place", "start")):
                 raise ArgumentError(f"{name} {value!r} must be a text")
         for name in ("options", "gate_options"):
-            value = getattr(self, name)
-            if not is_table(value):
-                raise ArgumentError(f"{name} {value!r} must be a table of names and values")
-            try:
-                json.dumps(_plain(value), allow_nan=False)
-            except (TypeError, ValueError, RecursionError):
-                raise ArgumentError(f"{name} {value!r} must hold numbers, texts and lists of them") from None
+            check_table(name, getattr(self, name))
         if not isinstance(self.flip, bool):
             raise ArgumentError(f"flip {self.flip!r} must be True or False")
         for name, low in (("batch", 1), ("epochs", 1), ("k", 1), ("experts", 1), ("validate_every", 1), ("seed", 0)):
@@ -103,17 +97,19 @@ class SegmentRecipe:
             raise ArgumentError(
                 f"k {self.k} is more than the {self.experts} experts; choose k from 1 to {self.experts}"
             )
-        if not (_pair(self.scale) and all(map(is_number, self.scale)) and 0.1 <= self.scale[0] <= self.scale[1] <= 10):
+        if not (
+            is_pair(self.scale) and all(map(is_number, self.scale)) and 0.1 <= self.scale[0] <= self.scale[1] <= 10
+        ):
             raise ArgumentError(f"scale {self.scale!r} must be two rising factors from 0.1 to 10")
         read_grid(self.grid)
         for name in ("size", "crop"):
             sides = getattr(self, name)
-            if sides is not None and not (_pair(sides) and all(is_whole(side, 1) for side in sides)):
+            if sides is not None and not (is_pair(sides) and all(is_whole(side, 1) for side in sides)):
                 raise ArgumentError(f"{name} {sides!r} must be rows and columns of at least 1 px")
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> SegmentRecipe:
@@ -122,15 +118,7 @@ class SegmentRecipe:
         Raises:
             ArgumentError: a value is missing its place or outside what it accepts.
         """
-        if not isinstance(held, Mapping):
-            raise ArgumentError(f"this is no recipe of segmentation: a JSON object is, not {type(held).__name__}")
-        pairs: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
-        }
-        try:
-            return cls(**pairs)
-        except TypeError as cause:
-            raise ArgumentError(f"this is no recipe of segmentation: {cause}") from cause
+        return read_recipe(cls, held, "segmentation")
 
     def build_options(self, classes: int) -> dict[str, Any]:
         """What `moesaic.segment.networks.make_network` needs to build the same network again, as JSON values."""
@@ -144,14 +132,4 @@ class SegmentRecipe:
                 "gate_options": dict(self.gate_options),
                 "place": self.place,
             }
-        return {name: _plain(value) for name, value in options.items()}
-
-
-def _pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {name: plain(value) for name, value in options.items()}
