@@ -1,21 +1,29 @@
 """The verb `train`: one command for each task."""
 
 # Annotations are real here, not postponed: typer evaluates them.
-import json
 import math
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending, one_line, say
-from moesaic.cli.news import News
+from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
 from moesaic.cli.options import Quiet, positive, read_size
 from moesaic.cli.training_restore import restore
+from moesaic.cli.training_run import (
+    AsJson,
+    Device,
+    Precision,
+    Rate,
+    Resume,
+    RunFolder,
+    Seed,
+    WeightDecay,
+    tell,
+    watched,
+)
 from moesaic.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from moesaic.segment.train import TrainedRun
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(restore)
@@ -39,9 +47,7 @@ def segment(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
-    ],
+    output: RunFolder,
     network: Annotated[str, typer.Option(help="enet, erfnet, unet, lraspp, deeplab or pspnet.")] = "enet",
     experts: Annotated[
         int | None,
@@ -74,19 +80,17 @@ def segment(
     ] = None,
     minutes: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 8,
-    rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-3,
+    rate: Rate = 1e-3,
     optimiser: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[str, typer.Option(help="cosine, poly or constant.")] = "cosine",
     warm_up: Annotated[float, typer.Option(min=0, help="Epochs in which the learning rate rises.")] = 2.0,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
+    weight_decay: WeightDecay = 1e-4,
     class_weights: Annotated[str, typer.Option(help="Against rare classes: enet, median or none.")] = "enet",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and threads: same weights.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on with the run in the folder, or replace it.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    resume: Resume = True,
+    device: Device = "auto",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a network that says what is where in a picture."""
@@ -120,17 +124,14 @@ def segment(
         size=None if frame is None else (frame[1], frame[0]),
         crop=None if window is None else (window[1], window[0]),
     )
-    try:
-        with News(quiet=quiet) as news:
-            run = train_segment(
-                data, output, recipe, minutes=minutes, resume=resume, device=device, progress=news.progress
-            )
-    except KeyboardInterrupt:
-        if not (Path(output) / "checkpoint.pt").is_file():
-            raise
-        say(f"interrupted; the same command{'' if resume else ' without --fresh'} goes on from the last checkpoint")
+    begin = partial(train_segment, data, output, recipe, minutes=minutes, resume=resume, device=device)
+    run = watched(lambda news: begin(progress=news), output, resume=resume, quiet=quiet)
+    if run is None:
         return INTERRUPTED
-    _tell(run, as_json=as_json, quiet=quiet)
+    score = None if run.score is None else f"mean IoU on val {run.score:.2%}"
+    iou = run.score if run.score is None or math.isfinite(run.score) else None
+    figures = {"epochs": run.epochs, "val_mean_iou": iou}
+    tell(run, "segment", score=score, figures=figures, as_json=as_json, quiet=quiet, warnings=run.warnings)
     return ALL_DONE
 
 
@@ -139,27 +140,3 @@ def _read_crop(text: str | None) -> tuple[int, int] | None:
         return read_size(text)
     except ArgumentError as cause:
         raise ArgumentError(str(cause).replace("--size", "--crop")) from None
-
-
-def _tell(run: "TrainedRun", *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        told: dict[str, Any] = {
-            "verb": "train",
-            "task": "segment",
-            "status": "finished" if run.finished else "stopped",
-            "output": str(run.out),
-            "weights": None if run.weights is None else str(run.weights),
-            "step": run.step,
-            "steps": run.steps,
-            "epochs": run.epochs,
-            "val_mean_iou": run.score if run.score is None or math.isfinite(run.score) else None,
-            "seconds": round(run.seconds, 3),
-            "warnings": list(run.warnings),
-        }
-        typer.echo(json.dumps(told, allow_nan=False))
-    elif not quiet:
-        score = "" if run.score is None else f", mean IoU on val {run.score:.2%}"
-        place = one_line(str(run.weights or run.out))
-        rest = "finished" if run.finished else "stopped; the same command goes on"
-        bad = one_line("".join(f"; {warning}" for warning in run.warnings))
-        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}{bad}")

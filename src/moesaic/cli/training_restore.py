@@ -2,18 +2,27 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending, one_line, say
-from moesaic.cli.news import News
+from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
 from moesaic.cli.options import Quiet, positive
+from moesaic.cli.training_run import (
+    AsJson,
+    Device,
+    Precision,
+    Rate,
+    Resume,
+    RunFolder,
+    Seed,
+    WeightDecay,
+    tell,
+    watched,
+)
 from moesaic.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from moesaic.restore.train import RestoreRun
 
 
 @ending
@@ -26,9 +35,7 @@ def restore(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)
-    ],
+    output: RunFolder,
     network: Annotated[str, typer.Option(help="A restoration network of `moesaic models`.")] = "moce_lite",
     options: Annotated[
         str, typer.Option(metavar="JSON", help='Of that network, such as {"width": 40}.', show_default="its own")
@@ -54,9 +61,9 @@ def restore(
     late_share: Annotated[float, typer.Option(min=0, max=1, help="That part, as a share of the steps.")] = 0.15,
     batch: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 16,
     shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
-    rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-3,
+    rate: Rate = 1e-3,
     warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 200,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")] = 1e-4,
+    weight_decay: WeightDecay = 1e-4,
     clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
     pixel_loss: Annotated[str, typer.Option(help="charbonnier, l1 or decibel.")] = "charbonnier",
     floor_begin: Annotated[
@@ -70,15 +77,13 @@ def restore(
     trials: Annotated[int, typer.Option(min=1, help="Crops that teach gates which learn last.")] = 6000,
     tolerance: Annotated[float, typer.Option(min=0, help="dB that their choice may lose for speed.")] = 0.03,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")] = "auto",
+    precision: Precision = "auto",
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and threads: same weights.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on with the run in the folder, or replace it.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    seed: Seed = 0,
+    resume: Resume = True,
+    device: Device = "auto",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a network that undoes noise, blur, rain, haze, low light and more.
@@ -123,16 +128,14 @@ def restore(
         validate_every=validate_every,
         seed=seed,
     )
-    try:
-        with News(quiet=quiet or not leads()) as news:
-            run = train_restore(data, output, recipe, piece=piece, resume=resume, device=device, progress=news.progress)
-    except KeyboardInterrupt:
-        if not (Path(output) / "checkpoint.pt").is_file():
-            raise
-        say(f"interrupted; the same command{'' if resume else ' without --fresh'} goes on from the last checkpoint")
+    begin = partial(train_restore, data, output, recipe, piece=piece, resume=resume, device=device)
+    run = watched(lambda news: begin(progress=news), output, resume=resume, quiet=quiet or not leads())
+    if run is None:
         return INTERRUPTED
     if leads():
-        _tell(run, as_json=as_json, quiet=quiet)
+        score = None if run.psnr is None else f"{run.psnr:.2f} dB on held-out pictures"
+        figures = {"held_out_psnr": dict(run.scores)}
+        tell(run, "restore", score=score, figures=figures, as_json=as_json, quiet=quiet)
     return ALL_DONE
 
 
@@ -157,24 +160,3 @@ def _read_mix(text: str | None) -> dict[str, float] | None:
         except ValueError:
             raise ArgumentError(f"--mix {text!r} is no list of shares; write one such as noise=2,jpeg=1") from None
     return shares
-
-
-def _tell(run: "RestoreRun", *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        told: dict[str, Any] = {
-            "verb": "train",
-            "task": "restore",
-            "status": "finished" if run.finished else "stopped",
-            "output": str(run.out),
-            "weights": None if run.weights is None else str(run.weights),
-            "step": run.step,
-            "steps": run.steps,
-            "held_out_psnr": dict(run.scores),
-            "seconds": round(run.seconds, 3),
-        }
-        typer.echo(json.dumps(told, allow_nan=False))
-    elif not quiet:
-        score = "" if run.psnr is None else f", {run.psnr:.2f} dB on held-out pictures"
-        place = one_line(str(run.weights or run.out))
-        rest = "finished" if run.finished else "stopped; the same command goes on"
-        typer.echo(f"{place}: step {run.step:,} of {run.steps:,}{score}, {run.seconds:.0f} s, {rest}")
