@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 _HELD = 5  # every so many-th picture is kept back to tell when to stop
 _PRICES = tuple(round(0.01 * 1.15**i, 4) for i in range(50))  # dB, from 0.01 to about 9
-_KNEE = 0.1  # dB, where the loss on a gain turns from squares to a line
+_KNEE = (
+    1.0  # dB, where the loss on a gain turns from squares to a line; far lower it fits medians, and rare pictures lose
+)
 _LONGEST = 3.0  # dB; gains beyond it count as this, so that rare pictures do not rule
 
 
