@@ -211,10 +211,11 @@ def test_without_weights_it_is_told_how_to_train_some(moe, picture, monkeypatch)
     assert "moesaic train restore" in ran.err
 
 
-def test_the_shipped_model(moe, picture, tmp_path):
+def test_the_shipped_model(moe, photo, tmp_path):
     if DEFAULT_MODEL not in zoo.list_models():
         pytest.skip("the weights are not there yet")
-    ran = moe("restore", picture("a.png", size=(96, 64)), "--json")
+    Image.fromarray((photo * 255).round().astype("uint8")).save(tmp_path / "a.png")
+    ran = moe("restore", "a.png", "--json")
     (told,) = ran.objects
     assert (ran.code, told["model"]) == (0, DEFAULT_MODEL)
     before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("a.png", "a.restored.png"))
