@@ -75,7 +75,7 @@ def restore(
     explore: Annotated[float, typer.Option(min=0, max=1, help="Share of experts that are drawn, at first.")] = 1.0,
     explore_end: Annotated[float, typer.Option(min=0, max=1, help="And at the end.")] = 1.0,
     trials: Annotated[int, typer.Option(min=1, help="Crops that teach gates which learn last.")] = 6000,
-    tolerance: Annotated[float, typer.Option(min=0, help="dB that their choice may lose for speed.")] = 0.03,
+    tolerance: Annotated[float, typer.Option(min=0, help="dB that their choice may lose for speed.")] = 0.05,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
     precision: Precision = "auto",
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
