@@ -151,7 +151,11 @@ def _prices(record: Row | None, images: dict[str, str]) -> str:
 def _arms(record: Row | None) -> str:
     found = (record or {}).get("results", {}).get("arms", {})
     if not found:
-        return origin(record, "restore_arms", "arms")
+        return (
+            "Not measured: `benchmarks/results/restore_arms.json` is not there. Train arms by "
+            "`recipes/restore_arms_cpu.sh`, then run "
+            "`python -m benchmarks.restore_routing --skip-routes --arm NAME=FILE,FILE`."
+        )
     first = next(iter(found))
     body, kinds = [], []
     for name, row in found.items():
