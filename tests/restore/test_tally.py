@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from moesaic.restore.tally import Tally, psnrs
+from moesaic.restore.tally import Tally
 from moesaic.routing.record import Routing
+from moesaic.training.psnr import psnrs
 
 SORTS = ("noise", "rain", "haze")
 

@@ -18,12 +18,13 @@ from PIL import Image
 
 from moesaic.degrade.batch import DEFAULT_MIX, degrade_batch
 from moesaic.errors import ArgumentError, ModelError, PictureError, TrainingError
-from moesaic.restore import finish, train
+from moesaic.restore import finish
 from moesaic.restore import run as steps
-from moesaic.restore.build import Parts
+from moesaic.restore.build import Parts, known_parts
 from moesaic.restore.loss import FLOOR
 from moesaic.restore.recipe import RestoreRecipe
 from moesaic.restore.train import train_restore
+from moesaic.training import on_pictures
 from moesaic.training.log import read_log
 from moesaic.weights_file import read_weights
 from moesaic.zoo import load_model
@@ -95,7 +96,7 @@ def test_the_log_tells_how_it_went(straight):
 
 
 def test_interruptions_change_nothing(pictures, tmp_path, monkeypatch, straight):
-    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)  # a checkpoint at every step
+    monkeypatch.setattr(on_pictures, "SAVE_EVERY", 0.0)  # a checkpoint at every step
     for step in (1, 4, 5, 10, 11):  # before and after losses are read, at a validation, in the late part
         with pytest.raises(StoppedError):
             train_restore(pictures, tmp_path / "pieces", TINY, progress=_stop_at(step), parts=parts())
@@ -111,8 +112,9 @@ def test_interruptions_change_nothing(pictures, tmp_path, monkeypatch, straight)
 _KILLED = """
 import json, sys
 from moesaic.restore import recipe, train
+from moesaic.training import on_pictures
 from tests.restore.stand_in import parts
-train.SAVE_EVERY = 0.0
+on_pictures.SAVE_EVERY = 0.0
 made = recipe.RestoreRecipe.from_json(json.loads(sys.argv[3]))
 tell = lambda now: print(now.step, flush=True)
 train.train_restore(sys.argv[1], sys.argv[2], made, progress=tell, parts=parts())
@@ -204,14 +206,14 @@ def test_a_diverged_run_stops_and_keeps_its_checkpoint(pictures, tmp_path, monke
         return real(*arguments) * (math.nan if len(calls) == 7 else 1)
 
     monkeypatch.setattr(steps, "pixel_loss", loss)
-    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(on_pictures, "SAVE_EVERY", 0.0)
     with pytest.raises(TrainingError, match=r"no longer finite at step 7 of 12; the checkpoint of step 6 is kept"):
         train_restore(pictures, tmp_path / "run", TINY, parts=parts())
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["run"]["step"] == 6
     assert all(value.isfinite().all() for value in state["run"]["model"].values())
     calls.clear()
-    monkeypatch.setattr(train, "SAVE_EVERY", 60.0)
+    monkeypatch.setattr(on_pictures, "SAVE_EVERY", 60.0)
     with pytest.raises(TrainingError, match=r"gradient became no number at step 10 of 12; the checkpoint of step 0"):
         train_restore(pictures, tmp_path / "other", TINY, parts=parts())
     assert read_log(tmp_path / "other" / "log.jsonl")[-1]["event"] == "diverged"
@@ -291,6 +293,7 @@ def test_it_learns(pictures, tmp_path):
 _TWO = """
 import json, sys, torch
 from moesaic.restore import recipe, train
+from moesaic.training import on_pictures
 from tests.restore.stand_in import parts
 made = recipe.RestoreRecipe.from_json(json.loads(sys.argv[3]))
 run = train.train_restore(sys.argv[1], sys.argv[2], made, piece=float(sys.argv[4]), parts=parts(), device="cpu")
@@ -338,4 +341,4 @@ def test_gates_that_learn_last_are_taught_at_the_end(pictures, tmp_path, monkeyp
 
 
 def test_the_default_mix_is_known():
-    assert set(train.known_parts().mix) == set(DEFAULT_MIX)
+    assert set(known_parts().mix) == set(DEFAULT_MIX)

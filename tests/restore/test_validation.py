@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from moesaic.restore.tally import psnrs
-from moesaic.restore.validation import Validation, mean_psnr
+from moesaic.restore.validation import Validation
 from moesaic.training.bank import list_pictures, read_bank
+from moesaic.training.psnr import mean_psnr, psnrs
 from tests.restore.stand_in import MIX, StandIn, parts
 
 

@@ -1,4 +1,4 @@
-"""One training run of a restoration network: what changes from step to step, and the step itself."""
+"""One training run of a restoration network: what a step's loss is, and what is told of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from moesaic.errors import ArgumentError
 from moesaic.restore.build import Parts, build
@@ -15,14 +14,11 @@ from moesaic.restore.loss import FLOOR, fourier_loss, label_loss, pixel_loss
 from moesaic.restore.network import MoceLite
 from moesaic.restore.recipe import FLOOR_SHARE, RestoreRecipe
 from moesaic.restore.tally import Tally
-from moesaic.restore.validation import Restore, Validation, mean_psnr
+from moesaic.restore.validation import Restore, Validation
 from moesaic.routing.collect import balance_loss
-from moesaic.training.averaging import Average
-from moesaic.training.device import channels_last, precision_on
-from moesaic.training.optimiser import parameter_groups
-from moesaic.training.progress import Pace, Progress
-from moesaic.training.schedule import Schedule
-from moesaic.training.seeds import generator_for, seed_for
+from moesaic.training.device import precision_on
+from moesaic.training.optimiser import learned
+from moesaic.training.picture_run import LOG_EVERY, PictureRun, written_scores
 from moesaic.training.store import as_input
 from moesaic.weights_file import Card
 
@@ -32,13 +28,10 @@ if TYPE_CHECKING:
     from moesaic.training.bank import Bank
     from moesaic.training.log import Log, Silence
     from moesaic.training.parallel import Team
-
-LOG_EVERY = 100  # steps
-_SCORE = "held_out_psnr "  # before the name of a sort, in a card
-READ_EVERY = 10  # steps; between them nothing waits for the device
+    from moesaic.training.progress import Pace
 
 
-class Run:
+class Run(PictureRun):
     """What changes from step to step, and the step itself.
 
     Args:
@@ -63,36 +56,19 @@ class Run:
         team: Team,
         samples: Path | None = None,
     ) -> None:
-        self.recipe, self.parts, self.team, self.device = recipe, parts, team, team.device
-        self.train, self._samples = train.near(self.device), samples
+        super().__init__(recipe, build(recipe, parts), train, team)
+        self.recipe, self.parts, self._samples = recipe, parts, samples
         self.mix = dict(parts.mix if recipe.mix is None else recipe.mix)
-        self.steps = recipe.steps or 1
-        self.step = 0
-        self.scores: dict[str, float] = {}
-        self.recent = math.nan  # a running mean of the loss
-        self._unread = torch.zeros(2, device=self.device)  # the sum of losses since the last look, and of bad steps
-        self.model = build(recipe, parts).to(self.device)
-        channels_last(self.model)
         for name in ("crop", "late_crop"):
             side = getattr(recipe, name)
             if side is not None and side % self.model.multiple_of:
                 raise ArgumentError(
                     f"{name} {side} must be a multiple of {self.model.multiple_of} for {recipe.network}"
                 )
-        self.optimiser = torch.optim.AdamW(
-            parameter_groups(self.model, recipe.weight_decay), lr=recipe.rate, betas=recipe.betas, fused=True
-        )
-        self.average = Average(self.model, recipe.average)
-        self._schedule = Schedule(steps=self.steps, warm_up=min(recipe.warm_up, self.steps // 5))
         self._tally = Tally(list(self.mix), self.device)
         self.validation: Validation | None = None
         if held_out is not None and team.leads:
             self.validation = Validation(held_out, parts, self.mix, self.model.multiple_of, self.device)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.step >= self.steps
 
     @property
     def late(self) -> bool:
@@ -107,17 +83,14 @@ class Run:
         """
         recipe, model = self.recipe, self.model
         side, batch = (recipe.late_crop or recipe.crop, recipe.late_batch) if self.late else (recipe.crop, recipe.batch)
-        clean = as_input(self.train.crops(self._generator("crops"), batch, side, shrink=recipe.shrink).to(self.device))
+        clean = as_input(self.train.crops(self.generator("crops"), batch, side, shrink=recipe.shrink).to(self.device))
         with torch.no_grad():
-            damaged = self.parts.degrade(clean, self._generator("damage"), self.mix)
+            damaged = self.parts.degrade(clean, self.generator("damage"), self.mix)
             pictures = damaged.pictures.contiguous(memory_format=torch.channels_last)
-        torch.manual_seed(self._seed("network"))  # of whatever draws from torch's own generator
-        for group in self.optimiser.param_groups:
-            group["lr"] = recipe.rate * self._schedule.factor(self.step)
-
+        torch.manual_seed(self.seed("network"))  # of whatever draws from torch's own generator
         model.train()
         with precision_on(self.device, recipe.precision):
-            outcome = model.training_pass(pictures, self._explore(), self._generator("routing"))
+            outcome = model.training_pass(pictures, self._explore(), self.generator("routing"))
         losses = {"pixels": pixel_loss(outcome.restored, clean, recipe.pixel_loss, self._floor())}
         loss = losses["pixels"]
         if recipe.fourier:
@@ -130,25 +103,14 @@ class Run:
             loss = loss + recipe.cost * outcome.expected_cost.float()
         losses["balance"] = balance_loss(model)
         loss = loss + losses["balance"]
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.team.average_gradients(model)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        self.optimiser.step()
-        self.average.update(model)
-
-        self.step += 1
+        norm = self.update(loss)
         self._tally.add({"loss": loss, **losses, "gradient": norm}, damaged.sort, outcome, pictures, clean)
-        self._unread += torch.stack([loss.detach().float(), (~torch.isfinite(norm)).float()])
-        if self.step % READ_EVERY == 0 or self.finished:
-            self._look()
 
     def report(self, log: Log | Silence, pace: Pace) -> None:
         """Write what the last steps did, and the averaged weights' validation where it is due."""
         seconds = round(pace.seconds, 2)
         if self.step % LOG_EVERY == 0 or self.finished:
-            rate = self.recipe.rate * self._schedule.factor(self.step - 1)
-            log.write("step", self.step, seconds=seconds, rate=rate, **self._tally.read())
+            log.write("step", self.step, seconds=seconds, rate=self.rate_before, **self._tally.read())
         if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
             with self.average.applied(self.model):
                 self._validate(log, pace, dearest)
@@ -179,50 +141,14 @@ class Run:
         experts = "dearest" if how is not None and learns_last(self.model) else "chosen"
         log.write("validation", self.step, seconds=round(pace.seconds, 2), experts=experts, **told)
 
-    def check_finite(self) -> None:
-        """Refuse to keep weights that are no numbers.
-
-        Raises:
-            FloatingPointError: one is not.
-        """
-        for state in (self.model.state_dict(), self.average.weights()):
-            values = [value for value in state.values() if isinstance(value, Tensor) and value.is_floating_point()]
-            norms = torch.stack(torch._foreach_norm([value.float() for value in values]))
-            if not bool(norms.isfinite().all()):
-                raise FloatingPointError("a weight is no longer finite")
-
-    def progress(self, pace: Pace) -> Progress:
-        """Where the run stands."""
-        return Progress(
-            step=self.step,
-            steps=self.steps,
-            loss=self.recent,
-            psnr=mean_psnr(self.scores),
-            seconds=pace.seconds,
-            seconds_left=pace.seconds_left(self.step, self.steps),
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {
-            "step": self.step,
-            "scores": dict(self.scores),
-            "recent": self.recent,
-            "unread": self._unread,
-            "tally": self._tally.state_dict(),
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state_dict(),
-        }
+        return super().state_dict() | {"tally": self._tally.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.step, self.scores, self.recent = int(state["step"]), dict(state["scores"]), float(state["recent"])
-        self._unread.copy_(state["unread"])
+        super().load_state_dict(state)
         self._tally.load_state_dict(state["tally"])
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.average.load_state_dict(state["average"])
 
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
@@ -240,7 +166,7 @@ class Run:
             recipe=config,
             multiple_of=self.model.multiple_of,
             parameters=learned(self.model),
-            scores={f"{_SCORE}{sort}": value for sort, value in self.scores.items()},
+            scores=written_scores(self.scores),
         )
 
     def _options(self) -> dict[str, Any]:
@@ -255,32 +181,3 @@ class Run:
     def _floor(self) -> float:
         left = max(0.0, 1 - self.step / max(1, FLOOR_SHARE * self.steps))
         return FLOOR * math.pow(self.recipe.floor_begin / FLOOR, left)
-
-    def _look(self) -> None:
-        """Read the loss, and stop where a step had no number for a gradient."""
-        total, bad = self._unread.tolist()
-        count = (self.step - 1) % READ_EVERY + 1
-        self._unread.zero_()
-        if bad:
-            raise FloatingPointError("the loss or its gradient became no number")
-        mean = total / count
-        self.recent = mean if math.isnan(self.recent) else 0.8 * self.recent + 0.2 * mean
-
-    def _seed(self, what: str) -> int:
-        return seed_for(self.recipe.seed, self._ours(what), self.step)
-
-    def _generator(self, what: str) -> torch.Generator:
-        return generator_for(self.recipe.seed, self._ours(what), self.step)
-
-    def _ours(self, what: str) -> str:
-        return what if self.team.leads else f"{what} of process {self.team.rank}"
-
-
-def scores_of(card: Card) -> dict[str, float]:
-    """The scores that `Run.card` wrote down, by sort of damage."""
-    return {name.removeprefix(_SCORE): value for name, value in card.scores.items() if name.startswith(_SCORE)}
-
-
-def learned(model: nn.Module) -> int:
-    """How many numbers are learned."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from moesaic.training.psnr import psnrs
+
 if TYPE_CHECKING:
     from moesaic.restore.decision import Pass
 
@@ -90,15 +92,6 @@ class Tally:
     @staticmethod
     def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
         sums[name] = sums[name] + value if name in sums else value
-
-
-def psnrs(
-    a: Tensor,  # (B, 3, H, W)
-    b: Tensor,  # (B, 3, H, W), in [0, 1]
-) -> Tensor:  # (B,), dB
-    """The PSNR of each picture, after clipping to [0, 1]; 100 where two are equal."""
-    error = (a.float().clamp(0, 1) - b.float()).square().mean((1, 2, 3))
-    return -10 * torch.log10(error.clamp_min(1e-10))
 
 
 def _read(losses: Mapping[str, Tensor]) -> dict[str, float]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from moesaic.restore.tally import psnrs
 from moesaic.training.device import precision_on
+from moesaic.training.psnr import psnrs, rounded_mean
 from moesaic.training.samples import write_strip
 from moesaic.training.seeds import generator_for
 from moesaic.training.store import as_input
@@ -51,7 +51,7 @@ class Validation:
                 generator = generator_for(_SEED, f"validation of {sort}")
                 self.damaged[sort] = parts.degrade(self.clean, generator, {sort: 1.0}).pictures
 
-        self.before = {sort: _mean(psnrs(pictures, self.clean)) for sort, pictures in self.damaged.items()}  # dB
+        self.before = {sort: rounded_mean(psnrs(pictures, self.clean)) for sort, pictures in self.damaged.items()}  # dB
 
     @torch.inference_mode()
     def scores(self, model: nn.Module, precision: str, restore: Restore | None = None) -> dict[str, float]:
@@ -69,7 +69,7 @@ class Validation:
             for sort, pictures in self.damaged.items():
                 with precision_on(pictures.device, precision):
                     restored = model(pictures) if restore is None else restore(model, pictures)
-                told[sort] = _mean(psnrs(restored, self.clean))
+                told[sort] = rounded_mean(psnrs(restored, self.clean))
         finally:
             model.train(training)
         return told
@@ -87,7 +87,7 @@ class Validation:
             for sort, pictures in self.damaged.items():
                 with precision_on(pictures.device, precision):
                     decision = look([pictures])
-                told["cost"][sort] = _mean(decision.cost)
+                told["cost"][sort] = rounded_mean(decision.cost)
                 for name, routing in decision.routings.items():
                     shares = (routing.dense() > 0).float().mean((0, 1)).tolist()
                     told["usage"].setdefault(name, {})[sort] = [round(share, 3) for share in shares]
@@ -111,12 +111,3 @@ class Validation:
         finally:
             model.train(training)
         write_strip(path, [torch.cat(column) for column in columns])
-
-
-def mean_psnr(scores: Mapping[str, float]) -> float | None:
-    """The mean over the sorts, dB; None without any."""
-    return sum(scores.values()) / len(scores) if scores else None
-
-
-def _mean(values: Tensor) -> float:
-    return round(float(values.float().mean()), 4)

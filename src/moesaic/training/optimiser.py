@@ -17,3 +17,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     plain = [parameter for name, parameter in learned if parameter.ndim < 2 or name.endswith("bias")]
     shrunk = [parameter for name, parameter in learned if not (parameter.ndim < 2 or name.endswith("bias"))]
     return [{"params": shrunk, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def learned(model: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
