@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from moesaic import sheet
 from moesaic.picture import Picture
 from moesaic.restore import explanation as drawing
 from moesaic.restore.explanation import WIDTH, Choice, explanation, spoken
@@ -41,10 +42,11 @@ def longest(picture: Picture, colour: tuple[int, int, int]) -> int:
 @pytest.fixture
 def texts(monkeypatch):
     """All that is written."""
-    seen, write = [], drawing._write
-    monkeypatch.setattr(
-        drawing, "_write", lambda draw, place, text, *rest: seen.append(text) or write(draw, place, text, *rest)
-    )
+    seen, write = [], sheet.write
+    for module in (drawing, sheet):
+        monkeypatch.setattr(
+            module, "write", lambda draw, place, text, *rest: seen.append(text) or write(draw, place, text, *rest)
+        )
     return seen
 
 
@@ -69,79 +71,47 @@ def test_a_network_that_names_no_degradations_and_no_costs(texts):
     assert "This network names no degradations." in texts
     assert texts.count("compute, of the dearest decoder") == 1
     assert without.height < with_costs.height
-    assert longest(without, drawing._ORANGE) == longest(with_costs, drawing._ORANGE) + longest(
-        with_costs, drawing._GREY
-    )
+    assert longest(without, drawing.ORANGE) == longest(with_costs, drawing.ORANGE) + longest(with_costs, drawing.GREY)
 
 
-def test_bars_are_as_long_as_what_they_say():
-    box = (10, 5, 110, 15)
-    for share, pixels in ((0.0, 0), (0.3, 31), (1.0, 101), (2.0, 101)):
-        sheet = drawing.Image.new("RGB", (120, 20), "white")
-        drawing._bar(drawing.ImageDraw.Draw(sheet), box, share, drawing._BLUE)
-        middle = np.asarray(sheet)[10]
-        assert (middle == drawing._BLUE).all(1).sum() == pixels
-    whole = longest(explained(cost=1.0, choices=[choice(costs=())]), drawing._ORANGE)
-    half = longest(explained(cost=0.5, choices=[choice(costs=())]), drawing._ORANGE)
+def test_half_the_compute_is_half_the_bar():
+    whole = longest(explained(cost=1.0, choices=[choice(costs=())]), drawing.ORANGE)
+    half = longest(explained(cost=0.5, choices=[choice(costs=())]), drawing.ORANGE)
     assert half == pytest.approx(whole / 2, abs=2)
 
 
 def test_compute_that_no_expert_spent_is_grey():
     idle = explained(choices=[choice(chosen=0)], detected={})
-    assert longest(idle, drawing._GREY) == longest(explained(choices=[], detected={}), drawing._ORANGE)
+    assert longest(idle, drawing.GREY) == longest(explained(choices=[], detected={}), drawing.ORANGE)
 
 
 def test_only_what_was_found_is_blue_and_has_a_severity():
     nothing = explained(detected={"noise": 0.5}, choices=[])
-    assert longest(nothing, drawing._BLUE) < 20  # the key
+    assert longest(nothing, drawing.BLUE) < 20  # the key
     found = explained(detected={"noise": 0.51}, severity={"noise": 1.0}, choices=[])
-    assert longest(found, drawing._BLUE) > 100
-    assert longest(found, drawing._BLUE) == pytest.approx(
-        0.51 * longest(explained(detected={"noise": 1.0}), drawing._BLUE), abs=2
+    assert longest(found, drawing.BLUE) > 100
+    assert longest(found, drawing.BLUE) == pytest.approx(
+        0.51 * longest(explained(detected={"noise": 1.0}), drawing.BLUE), abs=2
     )
 
 
 def test_the_chosen_expert_is_lifted_out():
     def middles(chosen: int) -> list[bool]:
         pixels = np.rint(explained(choices=[choice(chosen=chosen)]).pixels * 255)
-        pale = (pixels == drawing._PALE).all(2).any(0)
-        start = drawing._MARGIN + drawing._LEFT + 2 * drawing._GAP
-        wide = (WIDTH - drawing._MARGIN - start) // 3
+        pale = (pixels == drawing.PALE).all(2).any(0)
+        start = drawing.MARGIN + drawing._LEFT + 2 * drawing.GAP
+        wide = (WIDTH - drawing.MARGIN - start) // 3
         return [bool(pale[start + wide * i + wide // 2]) for i in range(3)]
 
     assert middles(0) == [True, False, False]
     assert middles(2) == [False, False, True]
 
 
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [
-        ((321, 481), (321, 481)),
-        ((40, 60), (320, 480)),
-        ((3000, 4000), (417, 556)),
-        ((1, 30_000), (1, 556)),
-        ((30_000, 1), (640, 1)),
-    ],
-)
-def test_pictures_fit_their_place(size, shown):
-    made = drawing._shown(plain(0.5, *size))
-    assert made.mode == "RGB"
-    assert (made.height, made.width) == shown
-
-
 def test_before_is_left_and_after_right():
     pixels = explained(plain(0.2), plain(0.7)).pixels
-    top = drawing._MARGIN + drawing._HEAD + drawing._GAP
-    assert pixels[top, drawing._MARGIN + 20] == pytest.approx(0.2, abs=1 / 255)
+    top = drawing.MARGIN + drawing.HEAD + drawing.GAP
+    assert pixels[top, drawing.MARGIN + 20] == pytest.approx(0.2, abs=1 / 255)
     assert pixels[top, WIDTH // 2 + 40] == pytest.approx(0.7, abs=1 / 255)
-
-
-def test_fine_patterns_become_grey_rather_than_false_stripes():
-    rows, columns = np.mgrid[:2224, :2224]
-    fine = ((rows + columns) // 2 % 2).astype(np.float32)[..., None]
-    made = np.asarray(drawing._shown(Picture(pixels=fine)), float)
-    assert made[8:-8, 8:-8].std() < 20
-    assert made.mean() == pytest.approx(127, abs=5)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -151,8 +121,8 @@ def test_every_kind_of_picture(channels):
         picture.pixels[..., -1] = 0  # seen on white
     drawn = explained(picture, picture)
     assert (drawn.channels, drawn.depth, drawn.width) == (3, 8, WIDTH)
-    top = drawing._MARGIN + drawing._HEAD + drawing._GAP
-    assert drawn.pixels[top, drawing._MARGIN + 20] == pytest.approx(0.5 if channels in (1, 3) else 1, abs=1 / 255)
+    top = drawing.MARGIN + drawing.HEAD + drawing.GAP
+    assert drawn.pixels[top, drawing.MARGIN + 20] == pytest.approx(0.5 if channels in (1, 3) else 1, abs=1 / 255)
 
 
 def test_the_profile_of_colours_stays():

@@ -1,11 +1,8 @@
 """The verb `restore`: pictures without their damage."""
 
 # Annotations are real here, not postponed: typer evaluates them.
-import math
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -27,10 +24,8 @@ from moesaic.cli.options import (
 from moesaic.cli.places import Job
 from moesaic.cli.report import Figures, Report
 from moesaic.cli.runs import run
+from moesaic.cli.tile_news import TileNews
 from moesaic.errors import PictureError
-
-if TYPE_CHECKING:
-    from moesaic.mixture.fit import Progress
 
 _OWN_WORK = ".restored"  # how the names of what this verb writes end, before the suffix
 _EXPLAINED = ".explained.png"
@@ -99,7 +94,7 @@ def restore(
             image.refuse_unfit(picture, job.output)  # now, not after minutes of work
         if drawing is not None:
             refuse_existing(drawing, force=force)
-        news = _News(report)
+        news = TileNews(report, "restore")
         found = mend(
             picture, network, strength=strength, price=price, tile=tile, pixel_limit=pixel_limit, progress=news.tile
         )
@@ -120,33 +115,6 @@ def restore(
         }
 
     return run(jobs, work, report, force=force)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tiles:
-    """Tiles as `Report.progress` takes the steps of a fit; importing those would load a compiler."""
-
-    step: int
-    steps: int
-    seconds: float
-    seconds_left: float
-    psnr: float = math.nan
-    experts: int = 0
-    phase: str = "restore"
-
-
-class _News:
-    """Tells the report of finished tiles."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._began = time.perf_counter()
-
-    def tile(self, done: int, total: int) -> None:
-        """The callback of `restore`."""
-        spent = time.perf_counter() - self._began
-        news = _Tiles(step=done, steps=total, seconds=spent, seconds_left=spent / done * (total - done))
-        self._report.progress(cast("Progress", news))
 
 
 def _told(figures: Figures) -> str:

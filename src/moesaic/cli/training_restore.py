@@ -1,10 +1,9 @@
 """The command `train restore`."""
 
 # Annotations are real here, not postponed: typer evaluates them.
-import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,6 +18,8 @@ from moesaic.cli.training_run import (
     RunFolder,
     Seed,
     WeightDecay,
+    read_options,
+    read_shares,
     tell,
     watched,
 )
@@ -92,7 +93,7 @@ def restore(
     """
     if steps is None and minutes is None:
         raise ArgumentError("state --steps, or --minutes of the whole run: how long to train")
-    shares, table = _read_mix(mix), _read_options(options)
+    shares, table = read_shares("--mix", mix, "noise=2,jpeg=1"), read_options(options, '{"width": 40}')
     from moesaic.restore.recipe import RestoreRecipe
     from moesaic.restore.train import train_restore
     from moesaic.training.parallel import leads
@@ -137,26 +138,3 @@ def restore(
         figures = {"held_out_psnr": dict(run.scores)}
         tell(run, "restore", score=score, figures=figures, as_json=as_json, quiet=quiet)
     return ALL_DONE
-
-
-def _read_options(text: str) -> dict[str, Any]:
-    try:
-        table = json.loads(text)
-    except (ValueError, RecursionError):
-        table = None
-    if not isinstance(table, dict):
-        raise ArgumentError(f'--options {text!r} is no JSON object; write one such as {{"width": 40}}')
-    return table
-
-
-def _read_mix(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, share = part.partition("=")
-        try:
-            shares[name.strip()] = float(share)
-        except ValueError:
-            raise ArgumentError(f"--mix {text!r} is no list of shares; write one such as noise=2,jpeg=1") from None
-    return shares

@@ -10,6 +10,7 @@ import typer
 
 from moesaic.cli.endings import one_line, say
 from moesaic.cli.news import News
+from moesaic.errors import ArgumentError
 
 if TYPE_CHECKING:
     from moesaic.training.progress import ProgressCallback
@@ -22,6 +23,39 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, machine and threads: 
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on with the run in the folder, or replace it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+
+
+def read_options(text: str, example: str) -> dict[str, Any]:
+    """The options of a network, from `--options`.
+
+    Raises:
+        ArgumentError: it is no JSON object.
+    """
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise ArgumentError(f"--options {text!r} is no JSON object; write one such as {example}")
+    return table
+
+
+def read_shares(option: str, text: str | None, example: str) -> dict[str, float] | None:
+    """Names and their shares; None for None.
+
+    Raises:
+        ArgumentError: it is no such list.
+    """
+    if text is None:
+        return None
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise ArgumentError(f"{option} {text!r} is no list of shares; write one such as {example}") from None
+    return shares
 
 
 class Ended(Protocol):

@@ -6,25 +6,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from moesaic.picture import Picture
+from moesaic.sheet import (
+    BLUE,
+    GAP,
+    GREY,
+    HEAD,
+    INK,
+    MARGIN,
+    MUTED,
+    ORANGE,
+    PALE,
+    SHEET,
+    SMALL,
+    TEXT,
+    TRACK,
+    WIDTH,
+    draw_bar,
+    draw_key,
+    fitted,
+    length,
+    percent,
+    write,
+)
 
 FOUND = 0.5
 """The probability above which a degradation counts as found."""
 
-WIDTH = 1200  # px, of the sheet
-_MARGIN, _GAP = 32, 24
-_HIGHEST = 640  # px, of each of the two pictures
-_LARGEST = 8  # times that small pictures are enlarged
 _LEFT = 424  # px, the width of what was found; the rest is for the experts
 _ROW, _CELL, _LINE = 38, 60, 24  # px, the heights of a degradation, of an expert, and of its line on compute
-_HEAD, _TEXT, _SMALL = 25, 20, 16  # px, of letters
 
-_Colour = tuple[int, int, int]
-
-_SHEET, _INK, _MUTED, _TRACK = (255, 255, 255), (33, 37, 43), (110, 116, 126), (230, 233, 238)
-_BLUE, _ORANGE, _PALE, _GREY = (0, 114, 178), (222, 128, 16), (231, 242, 250), (158, 164, 174)
 _SPOKEN = {"jpeg": "JPEG", "low_light": "low light", "resize": "low resolution"}
 
 
@@ -76,18 +89,18 @@ def explanation(
         cost: share of the dearest decoder that was spent.
         model: its name.
     """
-    left, right = _shown(before), _shown(after)
+    left, right = fitted(before), fitted(after)
     high = max(left.height, right.height)
-    panel = _MARGIN + _HEAD + _GAP + high + _GAP
+    panel = MARGIN + HEAD + GAP + high + GAP
     labels = max(1, len(detected)) * _ROW
-    experts = len(choices) * (_cell(choices) + _SMALL + 6 + _GAP)
-    below = panel + _HEAD + _SMALL + 2 * _GAP + max(labels, experts)
-    sheet = Image.new("RGB", (WIDTH, below + _HEAD + 3 * _GAP + _SMALL), _SHEET)
+    experts = len(choices) * (_cell(choices) + SMALL + 6 + GAP)
+    below = panel + HEAD + SMALL + 2 * GAP + max(labels, experts)
+    sheet = Image.new("RGB", (WIDTH, below + HEAD + 3 * GAP + SMALL), SHEET)
     draw = ImageDraw.Draw(sheet)
-    half = (WIDTH - 2 * _MARGIN - _GAP) // 2
-    for x, title, picture in ((_MARGIN, "Before", left), (_MARGIN + half + _GAP, "After", right)):
-        _write(draw, (x, _MARGIN), title, _HEAD)
-        sheet.paste(picture, (x, _MARGIN + _HEAD + _GAP // 2))
+    half = (WIDTH - 2 * MARGIN - GAP) // 2
+    for x, title, picture in ((MARGIN, "Before", left), (MARGIN + half + GAP, "After", right)):
+        write(draw, (x, MARGIN), title, HEAD)
+        sheet.paste(picture, (x, MARGIN + HEAD + GAP // 2))
     _draw_found(draw, panel, detected, severity)
     _draw_choices(draw, panel, choices)
     _draw_cost(draw, below, choices, cost, model)
@@ -95,66 +108,51 @@ def explanation(
     return Picture(pixels=pixels, icc=before.icc if before.channels >= 3 else None)
 
 
-def _shown(picture: Picture) -> Image.Image:
-    """The picture as it fits its place on the sheet."""
-    wide, high = (WIDTH - 2 * _MARGIN - _GAP) // 2, _HIGHEST
-    scale = min(wide / picture.width, high / picture.height)
-    size = tuple(max(1, int(side * min(scale, 1))) for side in (picture.width, picture.height))
-    step = max(1, int(0.5 / scale))  # of a large picture no more is converted than can be seen
-    pixels = Picture(pixels=picture.pixels[::step, ::step]).over(1.0).pixels
-    bytes_ = np.rint(pixels * np.float32(255)).astype(np.uint8)
-    image = Image.fromarray(bytes_[..., 0] if bytes_.shape[2] == 1 else bytes_).convert("RGB")
-    if scale < 1:
-        return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    times = min(_LARGEST, int(scale))
-    return image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
-
-
 def _draw_found(
     draw: ImageDraw.ImageDraw, top: int, detected: Mapping[str, float], severity: Mapping[str, float]
 ) -> None:
     """A row for each degradation: its probability, and below it how strong it is where it was found."""
-    _write(draw, (_MARGIN, top), "What was found", _HEAD)
-    top += _HEAD + _GAP // 2
+    write(draw, (MARGIN, top), "What was found", HEAD)
+    top += HEAD + GAP // 2
     if not detected:
-        _write(draw, (_MARGIN, top), "This network names no degradations.", _TEXT, _MUTED)
+        write(draw, (MARGIN, top), "This network names no degradations.", TEXT, MUTED)
         return
-    _key(draw, (_MARGIN, top), [(_BLUE, "probability"), (_ORANGE, "severity, where found")])
-    top += _SMALL + _GAP
-    name = 20 + max(_length(spoken(label), _TEXT) for label in detected)
+    draw_key(draw, (MARGIN, top), [(BLUE, "probability"), (ORANGE, "severity, where found")])
+    top += SMALL + GAP
+    name = 20 + max(length(spoken(label), TEXT) for label in detected)
     number = 62
     for label, probability in detected.items():
         found = probability > FOUND
-        _write(draw, (_MARGIN, top + 1), spoken(label), _TEXT, _INK if found else _MUTED)
-        box = (_MARGIN + name, top + 4, _MARGIN + _LEFT - number, top + 16)
-        _bar(draw, box, probability, _BLUE if found else _GREY)
-        _write(draw, (_MARGIN + _LEFT, top + 1), _percent(probability), _TEXT, _INK if found else _MUTED, "ra")
+        write(draw, (MARGIN, top + 1), spoken(label), TEXT, INK if found else MUTED)
+        box = (MARGIN + name, top + 4, MARGIN + _LEFT - number, top + 16)
+        draw_bar(draw, box, probability, BLUE if found else GREY)
+        write(draw, (MARGIN + _LEFT, top + 1), percent(probability), TEXT, INK if found else MUTED, "ra")
         if found and label in severity:
-            _bar(draw, (box[0], top + 19, box[2], top + 25), severity[label], _ORANGE)
+            draw_bar(draw, (box[0], top + 19, box[2], top + 25), severity[label], ORANGE)
         top += _ROW
 
 
 def _draw_choices(draw: ImageDraw.ImageDraw, top: int, choices: Sequence[Choice]) -> None:
     """For each routed layer a row of its experts, with the chosen one lifted out."""
-    start, end = _MARGIN + _LEFT + 2 * _GAP, WIDTH - _MARGIN
-    _write(draw, (start, top), "Who was chosen", _HEAD)
-    top += _HEAD + _GAP // 2
+    start, end = MARGIN + _LEFT + 2 * GAP, WIDTH - MARGIN
+    write(draw, (start, top), "Who was chosen", HEAD)
+    top += HEAD + GAP // 2
     costs = any(choice.costs for choice in choices)
-    _key(
-        draw, (start, top), [(_BLUE, "probability"), *([(_ORANGE, "compute, of the dearest decoder")] if costs else [])]
+    draw_key(
+        draw, (start, top), [(BLUE, "probability"), *([(ORANGE, "compute, of the dearest decoder")] if costs else [])]
     )
-    top += _SMALL + _GAP
+    top += SMALL + GAP
     dearest = max((cost for choice in choices for cost in choice.costs), default=0.0)
     high = _cell(choices)
     for choice in choices:
         count = len(choice.probabilities)
-        _write(draw, (start, top), f"{choice.title}: expert {choice.chosen} of 0 to {count - 1}", _SMALL, _MUTED)
-        top += _SMALL + 6
+        write(draw, (start, top), f"{choice.title}: expert {choice.chosen} of 0 to {count - 1}", SMALL, MUTED)
+        top += SMALL + 6
         wide = (end - start - 8 * (count - 1)) // count
         for expert in range(count):
             left = start + expert * (wide + 8)
             _draw_expert(draw, (left, top, left + wide, top + high), choice, expert, dearest)
-        top += high + _GAP
+        top += high + GAP
 
 
 def _cell(choices: Sequence[Choice]) -> int:
@@ -167,76 +165,31 @@ def _draw_expert(
 ) -> None:
     left, top, right, _ = box
     acts = expert == choice.chosen
-    draw.rounded_rectangle(box, 8, fill=_PALE if acts else _SHEET, outline=_BLUE if acts else _TRACK, width=2)
-    ink, inner = _INK if acts else _MUTED, 10
+    draw.rounded_rectangle(box, 8, fill=PALE if acts else SHEET, outline=BLUE if acts else TRACK, width=2)
+    ink, inner = INK if acts else MUTED, 10
     name = f"expert {expert}" if right - left > 90 else str(expert)
-    _write(draw, (left + inner, top + 8), name, _SMALL, ink)
-    rows = [(choice.probabilities[expert], choice.probabilities[expert], _BLUE if acts else _GREY)]
+    write(draw, (left + inner, top + 8), name, SMALL, ink)
+    rows = [(choice.probabilities[expert], choice.probabilities[expert], BLUE if acts else GREY)]
     if choice.costs:
         share = choice.costs[expert]
-        rows.append((share / dearest if dearest else 0.0, share, _ORANGE))
+        rows.append((share / dearest if dearest else 0.0, share, ORANGE))
     for number, (filled, value, colour) in enumerate(rows):
         y = top + 32 + _LINE * number
-        told = _percent(value)
-        room = _length("100%", _SMALL) + 6
-        _bar(draw, (left + inner, y + 5, right - inner - room, y + 13), filled, colour)
-        _write(draw, (right - inner, y), told, _SMALL, ink, "ra")
+        told = percent(value)
+        room = length("100%", SMALL) + 6
+        draw_bar(draw, (left + inner, y + 5, right - inner - room, y + 13), filled, colour)
+        write(draw, (right - inner, y), told, SMALL, ink, "ra")
 
 
 def _draw_cost(draw: ImageDraw.ImageDraw, top: int, choices: Sequence[Choice], cost: float, model: str) -> None:
     """What was spent of the dearest decoder: the part that always runs, then the experts'."""
-    _write(draw, (_MARGIN, top), f"Compute: {_percent(cost)} of the dearest decoder", _HEAD)
+    write(draw, (MARGIN, top), f"Compute: {percent(cost)} of the dearest decoder", HEAD)
     if model:
-        _write(draw, (WIDTH - _MARGIN, top + 5), model, _TEXT, _MUTED, "ra")
-    top += _HEAD + _GAP // 2
+        write(draw, (WIDTH - MARGIN, top + 5), model, TEXT, MUTED, "ra")
+    top += HEAD + GAP // 2
     experts = sum(choice.costs[choice.chosen] for choice in choices if choice.costs)
-    box = (_MARGIN, top, WIDTH - _MARGIN, top + 16)
-    _bar(draw, box, cost, _ORANGE)
+    box = (MARGIN, top, WIDTH - MARGIN, top + 16)
+    draw_bar(draw, box, cost, ORANGE)
     if any(choice.costs for choice in choices):
-        _bar(draw, box, cost - experts, _GREY, track=None)
-        _key(draw, (_MARGIN, top + 16 + 10), [(_GREY, "what runs whoever is chosen"), (_ORANGE, "the chosen experts")])
-
-
-def _bar(
-    draw: ImageDraw.ImageDraw,
-    box: tuple[int, int, int, int],
-    share: float,
-    colour: _Colour,
-    *,
-    track: _Colour | None = _TRACK,
-) -> None:
-    """A bar that is filled by a share of its length."""
-    left, top, right, bottom = box
-    if track is not None:
-        draw.rounded_rectangle(box, 3, fill=track)
-    length = round((right - left) * min(max(share, 0.0), 1.0))
-    if length:
-        draw.rounded_rectangle((left, top, left + length, bottom), min(3, length // 2), fill=colour)
-
-
-def _key(draw: ImageDraw.ImageDraw, place: tuple[int, int], entries: Sequence[tuple[_Colour, str]]) -> None:
-    """What the colours of the bars mean."""
-    x, y = place
-    for colour, text in entries:
-        draw.rounded_rectangle((x, y + 3, x + 12, y + 15), 3, fill=colour)
-        _write(draw, (x + 20, y), text, _SMALL, _MUTED)
-        x += 20 + _length(text, _SMALL) + _GAP
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    size: int,
-    colour: _Colour = _INK,
-    anchor: str = "la",
-) -> None:
-    draw.text(place, text, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
-
-
-def _length(text: str, size: int) -> int:
-    return int(np.ceil(ImageFont.load_default(size).getlength(text)))
-
-
-def _percent(share: float) -> str:
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+        draw_bar(draw, box, cost - experts, GREY, track=None)
+        draw_key(draw, (MARGIN, top + 16 + 10), [(GREY, "what runs whoever is chosen"), (ORANGE, "the chosen experts")])
