@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moesaic import degrade, restore, segment
+    from moesaic import degrade, restore, segment, upscale
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
@@ -43,6 +43,7 @@ __all__ = [
     "restore",
     "save",
     "segment",
+    "upscale",
     "write_picture",
 ]
 
@@ -67,6 +68,7 @@ _HOMES = {
     "restore": "moesaic.restore",
     "save": "moesaic.codec",
     "segment": "moesaic.segment",
+    "upscale": "moesaic.upscale",
     "write_picture": "moesaic.image",
 }
 

@@ -9,6 +9,7 @@ from moesaic.errors import ArgumentError
 from moesaic.registry import Registry
 from moesaic.restore.models import registry as _restoration
 from moesaic.segment.models import registry as _segmentation
+from moesaic.upscale.models import registry as _upscaling
 from moesaic.weights_file import DEFAULT_LIMITS, Card, WeightLimits, card_of, write_weights
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "Registry", "create_model", "list_models", "load_model", "model_card", "registry", "save_model"]
 
-registry = Registry.joined([_segmentation, _restoration])
+registry = Registry.joined([_segmentation, _restoration, _upscaling])
 """Every architecture and every shipped set of weights; pass another to work with your own."""
 
 

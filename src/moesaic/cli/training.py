@@ -23,10 +23,12 @@ from moesaic.cli.training_run import (
     tell,
     watched,
 )
+from moesaic.cli.training_upscale import upscale
 from moesaic.errors import ArgumentError
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(restore)
+app.command()(upscale)
 
 _TRAINED = "Train networks of your own; every run can be interrupted and goes on where it was."
 

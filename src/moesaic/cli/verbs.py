@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import moesaic
-from moesaic.cli import auditing, degrading, denoising, enlarging, places, restoring, segmenting, training
+from moesaic.cli import auditing, degrading, denoising, enlarging, places, restoring, segmenting, training, upscaling
 from moesaic.cli.endings import ALL_DONE, ending
 from moesaic.cli.options import (
     PIXELS,
@@ -259,6 +259,7 @@ def compare(
 app.command()(denoising.denoise)
 app.command()(enlarging.enlarge)
 app.command()(restoring.restore)
+app.command()(upscaling.upscale)
 app.command()(segmenting.segment)
 app.command()(degrading.degrade)
 app.add_typer(training.app, name="train")

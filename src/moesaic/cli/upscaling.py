@@ -1,0 +1,171 @@
+"""The verb `upscale`: real-world pictures at two and four times their size."""
+
+# Annotations are real here, not postponed: typer evaluates them.
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import moesaic
+from moesaic.cli import places
+from moesaic.cli.endings import ending
+from moesaic.cli.options import (
+    PIXELS,
+    Carry,
+    Force,
+    Inputs,
+    Json,
+    Metadata,
+    Output,
+    PixelLimit,
+    Quiet,
+    Recursive,
+)
+from moesaic.cli.places import Job
+from moesaic.cli.report import Figures, Report
+from moesaic.cli.runs import run
+from moesaic.cli.tile_news import TileNews
+from moesaic.errors import ArgumentError, PictureError
+
+_OWN_WORK = re.compile(r"\.upscaled\.x\d+$")  # how the names of what this verb writes end, before the suffix
+_EXPLAINED = ".explained.png"
+
+
+@ending
+def upscale(
+    inputs: Inputs,
+    output: Output = None,
+    scale: Annotated[int, typer.Option(min=1, help="Output pixels for each pixel along a side: 2 or 4.")] = 4,
+    severity: Annotated[
+        str,
+        typer.Option(metavar="auto|0..1", help="How degraded pictures are taken to be; auto looks at each."),
+    ] = "auto",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="A name from `moesaic models`, or a weights file.", show_default="the shipped one"
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="PX", help="Side of the tiles, px of the input.", show_default="448 above 512x512"),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also draw how degraded the picture is, and which ranks act.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    metadata: Metadata = Carry.KEEP,
+    pixel_limit: PixelLimit = PIXELS,
+    recursive: Recursive = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Enlarge real-world pictures, without their blur, noise and traces of compression."""
+    taken = _read_severity(severity)
+    jobs = places.settle(
+        inputs,
+        output,
+        name=lambda source: f"{source.stem}.upscaled.x{scale}.png",
+        accepts=_is_source,
+        recursive=recursive,
+    )
+    if explain:
+        drawings = [Job(source=job.source, output=_explained(job.output)) for job in jobs if job.output is not None]
+        places.refuse_clashes([*jobs, *drawings])
+    report = Report("upscale", len(jobs), as_json=as_json, quiet=quiet, text=_told)
+    if not jobs:
+        return run(jobs, lambda _: {}, report)
+    from moesaic import image, picture_files
+    from moesaic.files import refuse_existing
+    from moesaic.upscale.models import DEFAULT_MODEL
+    from moesaic.upscale.use import load_network
+    from moesaic.upscale.use import upscale as enlarge
+
+    for job in jobs[:1]:  # the others of several are named here
+        picture_files.format_of(job.output or job.source, None)
+    network = load_network(DEFAULT_MODEL if model is None else model, device=device)
+    if scale not in network.scales:
+        raise ArgumentError(f"--scale {scale} is unknown to this model; choose {' or '.join(map(str, network.scales))}")
+
+    def work(job: Job) -> Figures:
+        picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
+        drawing = _explained(job.output) if explain and job.output is not None else None
+        if job.output is not None:
+            image.refuse_unfit(picture, job.output)  # now, not after minutes of work
+        if drawing is not None:
+            refuse_existing(drawing, force=force)
+        news = TileNews(report, "upscale")
+        made = enlarge(
+            picture,
+            scale,
+            network,
+            severity=taken,
+            tile=tile,
+            pixel_limit=pixel_limit,
+            progress=news.tile,
+        )
+        if drawing is not None:  # first: an output that is there says that all of it is done
+            moesaic.write_picture(made.routing_picture(), drawing, force=force, metadata=metadata.value)
+        if job.output is not None:
+            moesaic.write_picture(made.picture, job.output, force=force, metadata=metadata.value)
+        return {
+            "width": made.picture.width,
+            "height": made.picture.height,
+            "scale": scale,
+            "model": None if made.card is None else made.card.name,
+            "licence": None if made.card is None else made.card.licence,
+            "scores": {name: round(score, 4) for name, score in made.scores.items()},
+            "severity": None if made.severity is None else round(made.severity, 4),
+            "ranks": {layer: used.active for layer, used in made.ranks.items()},
+            "explained": None if drawing is None else str(drawing),
+        }
+
+    return run(jobs, work, report, force=force)
+
+
+def _read_severity(text: str) -> float | None:
+    """None for "auto".
+
+    Raises:
+        ArgumentError: it is neither that nor a number from 0 to 1.
+    """
+    if text.strip().lower() == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ArgumentError(f"--severity {text!r} is auto, or a number from 0 (not degraded) to 1")
+    return value
+
+
+def _told(figures: Figures) -> str:
+    """The new size, how degraded the picture is, and how many ranks act."""
+    told = [f"{figures['width']} x {figures['height']} px"]
+    if figures["severity"] is not None:
+        named = ", ".join(f"{name} {score:.2f}" for name, score in figures["scores"].items())
+        told.append(f"severity {figures['severity']:.2f} ({named})")
+        told.append(f"{sum(figures['ranks'].values())} ranks")
+    return ", ".join([*told, f"{figures['seconds']:.2f} s"])
+
+
+def _explained(output: Path) -> Path:
+    """Where the explanation of an output goes: `dusk.explained.png` beside `dusk.upscaled.x4.png`, or `dusk.png`."""
+    return output.with_name(_OWN_WORK.sub("", output.stem) + _EXPLAINED)
+
+
+def _is_source(path: Path) -> bool:
+    """A picture that is not itself the work of this verb, so that a run over a folder can be repeated."""
+    from moesaic.picture_files import format_of
+
+    if _OWN_WORK.search(path.stem) or path.name.endswith(_EXPLAINED):
+        return False
+    try:
+        format_of(path, None)
+    except PictureError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""The upscaling models by name: architectures, and the weights that ship."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moesaic.errors import ArgumentError
+from moesaic.registry import Registry
+
+if TYPE_CHECKING:
+    from moesaic.upscale.network import CompactUpscaler
+
+
+DEFAULT_MODEL = "compact_upscale"
+"""The weights that `upscale` uses when no model is named."""
+
+_WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def _compact(**options: Any) -> CompactUpscaler:
+    from moesaic.upscale.network import CompactUpscaler
+
+    return CompactUpscaler(**options)
+
+
+NETWORKS: dict[str, Callable[..., CompactUpscaler]] = {"compact_upscaler": _compact}
+"""What makes each architecture of an upscaler; a network's own file is imported when it is asked for."""
+
+
+def make_network(name: str, **options: Any) -> CompactUpscaler:
+    """A network with fresh weights, which follow from torch's seed.
+
+    Args:
+        name: "compact_upscaler" (`moesaic.upscale.network.CompactUpscaler`).
+        options: of that network, such as `width`.
+
+    Raises:
+        ArgumentError: an unknown network or option, or an option outside its values.
+    """
+    if name not in tuple(NETWORKS):
+        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
+        hint = f"did you mean {close[0]!r}? There are" if close else "choose one of"
+        raise ArgumentError(f"network {name!r} is unknown; {hint} {', '.join(NETWORKS)}")
+    try:
+        return NETWORKS[name](**options)
+    except TypeError as cause:
+        raise ArgumentError(f"options {options} do not fit {name!r}: {cause}") from cause
+
+
+registry = Registry()
+for _name in NETWORKS:
+    registry.add(_name, functools.partial(make_network, _name))
+registry.add_weights(
+    DEFAULT_MODEL,
+    _WEIGHTS / f"{DEFAULT_MODEL}.safetensors",
+    missing="train it with `moesaic train upscale --data FOLDER --minutes 60 -o RUN`, "
+    "and name RUN/model.safetensors as the model",
+)

@@ -1,0 +1,125 @@
+"""Everything that defines a training run of an upscaler, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moesaic.errors import ArgumentError
+from moesaic.training.device import PRECISIONS
+from moesaic.training.recipe_json import check_table, plain, read_recipe
+from moesaic.upscale.pairs import check_mix
+from moesaic.values import is_number, is_pair, is_whole
+
+TOLD = ("estimator", "oracle", "constant", "shuffled")
+"""What adapters are told of a picture: what the estimator says of it, what is true of it, always the same, or what is
+said of another picture of the batch. The last two are controls."""
+
+BALANCES = ("degradation", "plain", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleRecipe:
+    """What a run does; two runs of equal recipes and steps on one machine give equal weights.
+
+    A network with `ranks` among its options learns these alone: the rest of it stays as `start` has it.
+
+    Raises:
+        ArgumentError: a value is outside what it accepts; the text names it.
+    """
+
+    network: str = "compact_upscaler"  # a name of moesaic.upscale.models.registry
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"width": 48}
+    start: str | None = None  # weights file to begin from, of the same network with or without ranks
+    mix: Mapping[str, float] = field(default_factory=lambda: {"bicubic": 0.6, "mild": 0.4})  # sorts of pairs
+    scales: Mapping[int, float] = field(default_factory=lambda: {4: 0.7, 2: 0.3})  # and how often each is drawn
+    told: str = "estimator"  # what adapters are told, see TOLD
+    balance: str = "degradation"  # of the ranks' use, see BALANCES
+    balance_weight: float = 0.01
+
+    crop: int = 48  # px, the side of what a step sees, at the size of the input
+    batch: int = 16  # crops in a step
+    shrink: float = 0.5  # chance that a crop is taken from its picture at half the size, which hides codec artefacts
+
+    steps: int | None = None
+    minutes: float | None = None  # of the whole run, from which steps are planned where they are not stated
+    rate: float = 1e-3  # learning rate at its highest; AdamW, cosine
+    router_rate: float = 3.0  # that of routers, times the rate
+    warm_up: int = 200  # steps
+    weight_decay: float = 0.0  # of kernels and matrices; biases and norms have none
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
+    adversarial: float = 0.0  # weight of a discriminator's opinion; 0: none
+    average: float = 0.999  # decay of the averaged weights, which are what a run leaves
+    precision: str = "auto"
+    held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
+    validate_every: int = 1000  # steps
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("told", TOLD), ("balance", BALANCES)):
+            if getattr(self, name) not in tuple(known):
+                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        for name in ("network", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name == "start"):
+                raise ArgumentError(f"{name} {value!r} must be a text")
+        self._check_tables()
+        for name, low in (
+            ("crop", 8), ("batch", 1), ("steps", 1), ("warm_up", 0), ("validate_every", 1), ("seed", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (value is None and name == "steps") and not is_whole(value, low):
+                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
+        for name in ("rate", "router_rate", "clip", "minutes"):
+            value = getattr(self, name)
+            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number above 0")
+        for name in ("weight_decay", "adversarial", "balance_weight"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number from 0")
+        if not (is_number(self.shrink) and 0 <= self.shrink <= 1):
+            raise ArgumentError(f"shrink {self.shrink!r} must be from 0 to 1")
+        for name in ("average", "held_out"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < 1):
+                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
+        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
+            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
+
+    def _check_tables(self) -> None:
+        check_table("options", self.options)
+        check_table("mix", self.mix)
+        check_mix(self.mix)
+        try:
+            scales = {int(scale): share for scale, share in dict(self.scales).items()}  # JSON has texts for names
+        except (TypeError, ValueError):
+            raise ArgumentError(f"scales {self.scales!r} must give factors their shares, such as {{4: 0.7}}") from None
+        shares = list(scales.values())
+        if not (all(scale > 0 for scale in scales) and all(is_number(share) and share >= 0 for share in shares)):
+            raise ArgumentError(f"scales {self.scales!r} must give factors above 0 shares from 0")
+        if not any(shares):
+            raise ArgumentError(f"scales {self.scales!r} give no factor a share above 0")
+        object.__setattr__(self, "scales", scales)
+
+    @property
+    def largest_crop(self) -> int:
+        """The largest side of a clean crop, px."""
+        return self.crop * max(scale for scale, share in self.scales.items() if share)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {name: plain(value) for name, value in asdict(self).items()} | {
+            "scales": {str(scale): share for scale, share in self.scales.items()}
+        }
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> UpscaleRecipe:
+        """The recipe that `to_json` wrote.
+
+        Raises:
+            ArgumentError: a value is missing its place or outside what it accepts.
+        """
+        return read_recipe(cls, held, "upscaling")

@@ -1,0 +1,87 @@
+"""The training of an upscaler: in one call or in pieces, with the same result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moesaic.errors import ArgumentError
+from moesaic.training.on_pictures import Task, Trained, train_on_pictures
+from moesaic.training.progress import ProgressCallback
+from moesaic.upscale.recipe import UpscaleRecipe
+from moesaic.upscale.run import Run
+from moesaic.values import is_a
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+    from moesaic.training.bank import Bank
+    from moesaic.training.parallel import Team
+    from moesaic.upscale.scores import Estimator
+
+
+def train_upscale(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    recipe: UpscaleRecipe,
+    *,
+    estimator: Estimator | None = None,
+    piece: float | None = None,
+    resume: bool = True,
+    device: str | torch.device = "auto",
+    progress: ProgressCallback | None = None,
+) -> Trained:
+    """Train a network that enlarges; see `moesaic.training.on_pictures.train_on_pictures` for all but `estimator`.
+
+    Args:
+        data: a folder of clean pictures, or a text file that lists some.
+        out: folder of the run; made when missing.
+        recipe: everything that defines the run.
+        estimator: what tells a network with ranks how degraded a picture is; the shipped one unless given.
+        piece: minutes after which this call stops at the next step; the run's end when None.
+        resume: go on with a run that `out` holds; False starts anew and replaces it.
+        device: "auto", "cpu", "cuda"...
+        progress: told where the run stands, after each step.
+
+    Raises:
+        ArgumentError: neither steps nor minutes, scales that the network does not know, or a folder that cannot be
+            written to.
+        PictureError: no picture is there that can be read and is large enough.
+        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another
+            run is training there.
+        ModelError: the weights to start from cannot be read or do not fit.
+        LimitError: there is not enough memory for the pictures, the network or a step.
+    """
+    if not is_a(recipe, UpscaleRecipe):
+        raise ArgumentError(f"recipe is an UpscaleRecipe, not {type(recipe).__name__}")
+    if recipe.options.get("ranks") is not None and estimator is None:
+        from moesaic.upscale.estimators import make_estimator
+
+        estimator = make_estimator()
+
+    def run(recipe: UpscaleRecipe, train: Bank, val: Bank | None, team: Team, samples: Path | None) -> Run:
+        return Run(recipe, train, val, team, samples, estimator)
+
+    task = Task(run=run, with_steps=_with_steps, config=partial(_config, estimator), seconds=_seconds, fitting=_fitting)
+    return train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
+
+
+def _with_steps(recipe: UpscaleRecipe, steps: int) -> UpscaleRecipe:
+    return replace(recipe, steps=steps)
+
+
+def _config(estimator: Estimator | None, recipe: UpscaleRecipe) -> dict[str, Any]:  # noqa: ARG001 - a task's form
+    return {} if estimator is None else {"estimator": estimator.identity}
+
+
+def _seconds(probe: Run, step: float) -> float:  # noqa: ARG001 - a task's form
+    """A validation of sixteen pictures is lost among a thousand steps."""
+    return step
+
+
+def _fitting(probe: Run, recipe: UpscaleRecipe, steps: float) -> int:  # noqa: ARG001 - a task's form
+    return max(1, int(steps))

@@ -1,0 +1,267 @@
+"""upscale(): a picture at two or four times its size, and what was decided on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from moesaic.errors import ArgumentError, LimitError, ModelError
+from moesaic.image import PIXEL_LIMIT, read_picture
+from moesaic.picture import Picture
+from moesaic.training.device import channels_last, pick_device
+from moesaic.upscale.explanation import RanksUsed, explanation
+from moesaic.upscale.models import DEFAULT_MODEL
+from moesaic.upscale.models import registry as _registry
+from moesaic.upscale.network import CompactUpscaler, enlarged
+from moesaic.upscale.tiled import upscale_tiled
+from moesaic.values import is_number, is_whole
+from moesaic.weights_file import card_of
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import Tensor
+
+    from moesaic.image import PictureSource
+    from moesaic.registry import Registry
+    from moesaic.upscale.scores import Estimator, Scores
+    from moesaic.weights_file import Card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Upscaled:
+    """A picture at more pixels, and what was decided on the way."""
+
+    picture: Picture
+    source: Picture  # as it came
+    scale: int
+    scores: dict[str, float]  # how degraded the source is, by name, in [0, 1]; empty for a model without ranks
+    severity: float | None  # all of it in one number
+    ranks: dict[str, RanksUsed]  # by layer
+    card: Card | None  # of the model; None for one that was not loaded from a file
+
+    def routing_picture(self) -> Picture:
+        """Before and after, how degraded the source is, and which ranks act; see `moesaic.upscale.explanation`."""
+        return explanation(
+            self.source,
+            self.picture,
+            self.ranks,
+            scores=self.scores,
+            severity=self.severity,
+            model="" if self.card is None else self.card.name,
+        )
+
+
+def upscale(
+    picture: PictureSource,
+    scale: int = 4,
+    model: CompactUpscaler | str | os.PathLike[str] | None = None,
+    *,
+    severity: float | None = None,
+    estimator: Estimator | None = None,
+    tile: int | None = None,
+    device: str = "auto",
+    pixel_limit: int = PIXEL_LIMIT,
+    registry: Registry = _registry,
+    progress: Callable[[int, int], None] | None = None,
+) -> Upscaled:
+    """Enlarge a real-world picture and undo what its way has done to it: blur, noise, and traces of compression.
+
+    How degraded the picture is, is estimated once for the whole of it, and the ranks that this chooses are merged into
+    the network before it runs; so tiles have no seams.
+
+    Depth, profile and metadata are kept. Colours are enlarged as they show, multiplied by alpha; alpha itself is
+    enlarged by bicubic interpolation. A grey picture is shown to the network as one of three equal channels, and the
+    mean of what comes back is grey again.
+
+    Args:
+        picture: anything that `moesaic.read_picture` takes.
+        scale: output pixels for each pixel along a side, one that the model knows; the shipped one knows 2 and 4.
+        model: the name of trained weights, a file that a training run wrote or its folder, or a network, which stays on
+            its device. The shipped model unless given.
+        severity: how degraded the picture is taken to be, from 0 (not at all) to 1; estimated unless given.
+        estimator: what estimates it: the one that the model learned with, unless given.
+        tile: side of the tiles, px of the input; unless given, one piece up to 512x512 and 448 px beyond.
+        device: for a named model: "auto" (CUDA where it works), "cpu", "cuda", ...
+        pixel_limit: largest W * H of the output to accept.
+        registry: what to look names and architectures up in.
+        progress: told the number of tiles done and of all.
+
+    Raises:
+        PictureError: the file is missing, damaged, or no picture.
+        ModelError: the model is unknown, missing or damaged, learned with another estimator, or what it makes are no
+            numbers.
+        ArgumentError: an option is out of range, the pixels are no finite numbers, or the model is no upscaler, does
+            not know the scale, or has nothing to set a severity for.
+        LimitError: the output has more than `pixel_limit` pixels, or memory ran out.
+        BackendError: the device cannot be used here.
+    """
+    _check(scale, severity, tile)
+    read = read_picture(picture, pixel_limit=pixel_limit)
+    made = read.width * read.height * scale**2
+    if made > pixel_limit:
+        raise LimitError(
+            f"x{scale} of {read.width} x {read.height} px are {made:,} pixels, more than the limit of {pixel_limit:,}; "
+            "raise pixel_limit, or take a smaller scale"
+        )
+    if isinstance(model, CompactUpscaler):
+        network = model
+    else:
+        network = load_network(DEFAULT_MODEL if model is None else model, device=device, registry=registry)
+    _check_network(network, scale, severity)
+    x = _as_it_shows(read)
+    colours = 3 if x.shape[1] >= 3 else 1
+    shown = x[:, :colours].expand(1, 3, -1, -1)
+    scores: Scores | None = None
+    merged: AbstractContextManager[object] = nullcontext()
+    if network.mix is not None:
+        scores = _scores(network, shown, severity, estimator)
+        merged = network.mix.merged(scores.values)
+    with _in_use(network), merged:
+        large = upscale_tiled(
+            network, shown, scale, tile=tile, finish=lambda band: _finished(band, colours), progress=progress
+        )
+    return Upscaled(
+        picture=_as_picture(large, x[:, colours:], scale, read),
+        source=read,
+        scale=scale,
+        scores={} if scores is None else dict(zip(scores.names, scores.values[0].tolist(), strict=True)),
+        severity=None if scores is None else float(scores.severity[0]),
+        ranks={} if scores is None else _ranks(network, scores),
+        card=card_of(network),
+    )
+
+
+def load_network(
+    model: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "auto", registry: Registry = _registry
+) -> CompactUpscaler:
+    """A trained network, laid out as it runs fastest; `upscale` takes it for as many pictures as there are.
+
+    Raises:
+        ModelError: the model is unknown, missing or damaged.
+        ArgumentError: the model is no upscaler, or the device is unknown.
+        BackendError: the device cannot be used here.
+    """
+    network = registry.load(model, device=str(pick_device(device)))
+    if not isinstance(network, CompactUpscaler):
+        raise ArgumentError(f"{model} is a {type(network).__name__}, no upscaler; see `moesaic models`")
+    channels_last(network)
+    return network
+
+
+def _check(scale: int, severity: float | None, tile: int | None) -> None:
+    """Refuse options that mean nothing.
+
+    Raises:
+        ArgumentError: see there.
+    """
+    if not is_whole(scale, 1):
+        raise ArgumentError(f"scale is a whole number such as 2 or 4, not {scale!r}")
+    if severity is not None and not (is_number(severity) and 0 <= severity <= 1):
+        raise ArgumentError(f"severity is a number from 0 (not degraded) to 1, not {severity!r}")
+    if tile is not None and not is_whole(tile, 1):
+        raise ArgumentError(f"tile is a whole number of px, at least 1, not {tile!r}")
+
+
+def _check_network(network: CompactUpscaler, scale: int, severity: float | None) -> None:
+    """Refuse what the network cannot do.
+
+    Raises:
+        ArgumentError: see there.
+    """
+    if scale not in network.scales:
+        raise ArgumentError(
+            f"scale {scale} is unknown to this model; choose one of {', '.join(map(str, network.scales))}"
+        )
+    if severity is not None and network.mix is None:
+        raise ArgumentError("this model has no ranks that a severity could choose; leave severity out")
+
+
+def _scores(network: CompactUpscaler, x: Tensor, severity: float | None, estimator: Estimator | None) -> Scores:
+    """How degraded the picture is, or is taken to be, in the terms that the network's ranks have learned.
+
+    Raises:
+        ModelError: the estimator is another one than theirs.
+    """
+    if estimator is None:
+        from moesaic.upscale.estimators import make_estimator
+
+        estimator = make_estimator()
+    if network.estimator and estimator.identity != network.estimator:
+        raise ModelError(
+            f"the model's ranks learned with the estimator {network.estimator}, and this one is {estimator.identity}; "
+            "pass theirs, or weights that learned with this one"
+        )
+    return estimator(x) if severity is None else estimator.at(severity)
+
+
+def _ranks(network: CompactUpscaler, scores: Scores) -> dict[str, RanksUsed]:
+    """What each layer decides for these scores."""
+    if network.mix is None:
+        return {}
+    with network.mix.given(scores.values):
+        routings = network.mix.routings()
+    used = {}
+    for name, layer in network.mix.layers.items():
+        routing = routings.get(name)
+        used[name] = RanksUsed(
+            shared=layer.shared,
+            routed=layer.routed,
+            zero=layer.zero,
+            chosen=() if routing is None else tuple(int(slot) for slot in routing.chosen[0, 0]),
+            probabilities=() if routing is None else tuple(routing.probabilities[0, 0].tolist()),
+        )
+    return used
+
+
+def _finished(
+    band: Tensor,  # (1, 3, rows, W)
+    colours: int,
+) -> Tensor:  # (1, 1 or 3, rows, W)
+    """In [0, 1], and grey where the picture was.
+
+    Raises:
+        ModelError: a value is no finite number.
+    """
+    if not bool(band.isfinite().all()):
+        raise ModelError("what the model makes of this picture are no finite numbers; train it anew, or take another")
+    return (band.mean(1, keepdim=True) if colours == 1 else band).clamp(0, 1)
+
+
+def _as_it_shows(picture: Picture) -> Tensor:  # (1, C, H, W)
+    """The colours multiplied by alpha, and alpha; a view of the picture's pixels where it has none."""
+    pixels = picture.premultiplied() if picture.has_alpha else picture.pixels
+    if not pixels.flags.writeable:
+        pixels = pixels.copy()
+    return torch.from_numpy(np.moveaxis(pixels, 2, 0))[None]
+
+
+def _as_picture(
+    large: Tensor,  # (1, 1 or 3, H', W'), in [0, 1]
+    alpha: Tensor,  # (1, 1 or 0, H, W)
+    scale: int,
+    read: Picture,
+) -> Picture:
+    """The enlarged pixels with all that the picture has beside its pixels."""
+    pixels = large[0].permute(1, 2, 0).numpy()
+    if alpha.shape[1]:
+        veil = enlarged(alpha, scale).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+        whole = np.concatenate([pixels, veil], axis=2)
+        return Picture.from_premultiplied(whole, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
+    return Picture(pixels=pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
+
+
+@contextmanager
+def _in_use(network: CompactUpscaler) -> Iterator[None]:
+    """Within this the network is in evaluation mode."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
