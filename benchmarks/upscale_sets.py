@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,14 @@ def cases(name: str, sort: str, scale: int = _SCALE, every: int = 1) -> Iterator
         else:
             large, small = _clean(path), _damaged(name, path, sort)
         yield Case(set=name, sort=sort, picture=path.stem, scale=scale, small=small, large=large)
+
+
+def steps_of(case: Case) -> tuple[list[dict[str, Any]], float]:
+    """What was done to a case of `SORTS` before it shrank for good, and its severity."""
+    if case.sort == "bicubic":
+        return [], 0.0
+    entry = _read()[f"{case.sort}/{case.set}/{case.picture}"]
+    return list(entry.params["steps"]), SEVERITY[case.sort]
 
 
 def _camera(scale: int) -> Iterator[Case]:

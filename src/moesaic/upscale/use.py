@@ -132,7 +132,7 @@ def upscale(
         scale=scale,
         scores={} if scores is None else dict(zip(scores.names, scores.values[0].tolist(), strict=True)),
         severity=None if scores is None else float(scores.severity[0]),
-        ranks={} if scores is None else _ranks(network, scores),
+        ranks={} if scores is None else ranks_used(network, scores),
         card=card_of(network),
     )
 
@@ -200,8 +200,8 @@ def _scores(network: CompactUpscaler, x: Tensor, severity: float | None, estimat
     return estimator(x) if severity is None else estimator.at(severity)
 
 
-def _ranks(network: CompactUpscaler, scores: Scores) -> dict[str, RanksUsed]:
-    """What each layer decides for these scores."""
+def ranks_used(network: CompactUpscaler, scores: Scores) -> dict[str, RanksUsed]:
+    """What each layer decides for these scores; nothing for a network without ranks."""
     if network.mix is None:
         return {}
     with network.mix.given(scores.values):
