@@ -58,6 +58,15 @@ def test_gaussian(pair):
     )
 
 
+def test_grain(pair):
+    arrays, _ = pair
+    fields = [np.random.default_rng(seed).standard_normal((*x.shape[:2], 4)) for seed, x in enumerate(arrays)]
+    agree(
+        batched_sensor.grain(batch_of(fields), vector(0.3, 1.0), vector(0.9, 0.2)),
+        [sensor.grain(n, c, w) for n, c, w in zip(fields, (0.3, 1.0), (0.9, 0.2), strict=True)],
+    )
+
+
 def test_poisson(pair):
     arrays, batch = pair
     fields = normals(arrays)

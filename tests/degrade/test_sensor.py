@@ -32,6 +32,24 @@ def test_clipping_takes_what_lies_outside():
     np.testing.assert_array_equal(clipped, np.maximum(free, 0))
 
 
+@pytest.mark.parametrize(("common", "width"), [(0.0, 0.2), (1.0, 0.2), (0.4, 0.8), (0.0, 1.2)])
+def test_grain_has_its_deviation_and_is_alike_as_far_as_it_says(common, width):
+    params = {"sigma": 10, "common": common, "width": width, "quality": 0, "seed": 1}
+    noisy = degrade(GREY, "grain", params=params).pixels - GREY
+    assert noisy.std() * 255 == pytest.approx(10, rel=0.03)
+    channels = np.corrcoef(noisy[..., 0].ravel(), noisy[..., 2].ravel())[0, 1]
+    assert channels == pytest.approx(common, abs=0.03)
+    neighbours = np.corrcoef(noisy[:, 1:, 0].ravel(), noisy[:, :-1, 0].ravel())[0, 1]
+    assert neighbours == pytest.approx(np.exp(-1 / (4 * width**2)), abs=0.06)  # of a Gaussian's autocorrelation
+
+
+def test_grain_through_a_camera_is_on_the_levels_of_a_jpeg(picture):
+    params = {"sigma": 15, "common": 0.3, "width": 0.5, "quality": 80, "seed": 1}
+    noisy = degrade(picture(), "grain", params={**params, "quality": 0}).pixels
+    written = degrade(noisy, "jpeg", params={"quality": 80, "halved": True}).levels()
+    assert np.abs(degrade(picture(), "grain", params=params).levels().astype(int) - written).max() <= 1
+
+
 @pytest.mark.parametrize("light", [0.2, 0.5])
 def test_poisson_noise_grows_with_the_light(light):
     fields = np.random.default_rng(0).standard_normal(GREY.shape)

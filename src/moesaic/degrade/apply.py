@@ -50,6 +50,14 @@ def _poisson(x: Array, told: Told) -> Array:
     return sensor.poisson(x, _normal(told.seed(), *x.shape), told.number("gain", 0, 1), told.number("read", 0, 255))
 
 
+def _grain(x: Array, told: Told) -> Array:
+    noise = _normal(told.seed(), *x.shape[:2], 4)
+    field = sensor.grain(noise, told.number("common", 0, 1), told.number("width", 0.1, 4))
+    noisy = np.clip(sensor.gaussian(x, field, told.number("sigma", 0, 255)), 0, 1)
+    quality = told.whole("quality", 0, 100)
+    return codec.jpeg(noisy, quality) if quality else noisy
+
+
 def _low_light(x: Array, told: Told) -> Array:
     dark = sensor.darken(x, told.number("inner", 0, 1), told.number("outer", 0, 1), told.number("power", 0.1, 20))
     return _poisson(dark, told)
@@ -154,6 +162,7 @@ def _wild(x: Array, told: Told) -> Array:
 _APPLIED: dict[str, Callable[[Array, Told], Array]] = {
     "noise": _noise,
     "poisson": _poisson,
+    "grain": _grain,
     "rain": _rain,
     "heavy_rain": _heavy_rain,
     "haze": _haze,

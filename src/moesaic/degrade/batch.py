@@ -24,10 +24,11 @@ __all__ = ["DEFAULT_MIX", "LABELS", "Batch", "degrade_batch"]
 
 DEFAULT_MIX: Mapping[str, float] = MappingProxyType(
     {
-        "noise": 0.30,
-        "poisson": 0.04,
+        "noise": 0.22,
+        "poisson": 0.03,
+        "grain": 0.12,
         "rain": 0.06,
-        "heavy_rain": 0.05,
+        "heavy_rain": 0.04,
         "haze": 0.09,
         "snow": 0.04,
         "motion_blur": 0.07,
@@ -37,7 +38,7 @@ DEFAULT_MIX: Mapping[str, float] = MappingProxyType(
         "resize": 0.03,
         "composite": 0.10,
         "wild": 0.0,
-        "clean": 0.05,
+        "clean": 0.06,
     }
 )
 """How often each kind is drawn, in shares of any sum. "clean" leaves a picture as it is."""

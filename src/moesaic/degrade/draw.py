@@ -13,6 +13,8 @@ from moesaic.degrade.ranges import (
     COMPOSITE_SEVERITY,
     FACTORS,
     FAMILIES,
+    GRAIN,
+    GRAIN_QUALITY,
     KINDS,
     NAMED_FAMILIES,
     ORDER,
@@ -106,6 +108,17 @@ def _noise(draws: _Draws) -> Params:
 
 def _poisson(draws: _Draws) -> Params:
     return {"gain": draws.at("poisson", "gain"), "read": draws.at("poisson", "read"), "seed": draws.seed()}
+
+
+def _grain(draws: _Draws) -> Params:
+    common, width = GRAIN[draws.family]
+    return {
+        "sigma": draws.at("grain", "sigma"),
+        "common": draws.uniform(*common),
+        "width": draws.uniform(*width),
+        "quality": round(draws.uniform(*GRAIN_QUALITY)) if draws.family == "camera" else 0,  # 0: no JPEG
+        "seed": draws.seed(),
+    }
 
 
 def _low_light(draws: _Draws) -> Params:
@@ -255,6 +268,7 @@ _DEPTHS: dict[str, Callable[[_Draws], Params]] = {
 _DRAWN: dict[str, Callable[[_Draws], Params]] = {
     "noise": _noise,
     "poisson": _poisson,
+    "grain": _grain,
     "rain": _rain,
     "heavy_rain": _heavy_rain,
     "haze": _haze,

@@ -5,6 +5,7 @@ from __future__ import annotations
 KINDS = (
     "noise",
     "poisson",
+    "grain",
     "rain",
     "heavy_rain",
     "haze",
@@ -22,7 +23,7 @@ KINDS = (
 ORDER = (
     *("haze", "rain", "heavy_rain", "snow"),  # weather, between scene and lens
     *("motion_blur", "defocus"),  # optics
-    *("low_light", "poisson", "noise"),  # sensor
+    *("low_light", "poisson", "noise", "grain"),  # sensor
     *("resize", "jpeg"),  # what is done to the finished picture
 )
 """The kinds that act once, in the order in which light and data meet them."""
@@ -33,6 +34,7 @@ LABELS = ("noise", "rain", "haze", "snow", "blur", "low_light", "jpeg", "resize"
 LABEL_OF = {
     "noise": "noise",
     "poisson": "noise",
+    "grain": "noise",
     "rain": "rain",
     "heavy_rain": "rain",
     "haze": "haze",
@@ -50,6 +52,7 @@ WILD_LABELS = ("noise", "blur", "jpeg", "resize")
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "noise": ("clipped",),
+    "grain": ("grey", "soft", "camera"),
     "haze": ("plane", "colour", "field"),
     "motion_blur": ("line", "trajectory"),
     "defocus": ("disc", "bell"),
@@ -74,6 +77,7 @@ COMPOSITE_SEVERITY = (0.1, 0.7)
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "noise": {"sigma": (5.0, 55.0)},  # levels of 255
     "poisson": {"gain": (0.002, 0.03), "read": (1.0, 12.0)},  # variance per unit of light; levels of 255
+    "grain": {"sigma": (5.0, 45.0)},  # levels of 255
     "rain": {"density": (0.001, 0.004), "length": (9.0, 27.0), "gain": (0.3, 0.6)},  # seeds per px, px, light
     "heavy_rain": {"density": (0.001, 0.004), "length": (15.0, 45.0), "gain": (0.3, 0.6), "veil": (0.05, 0.35)},
     "haze": {"beta": (0.6, 2.2)},  # scattering over the depth of the scene
@@ -86,6 +90,12 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
 }
 """Parameters that follow the severity, from mildest (0) to strongest (1)."""
 
+GRAIN = {  # by family: the share of the variance that channels have in common, the width of a grain in px
+    "grey": ((1.0, 1.0), (0.2, 0.8)),
+    "soft": ((0.0, 0.5), (0.4, 1.2)),
+    "camera": ((0.0, 0.6), (0.2, 0.8)),
+}
+GRAIN_QUALITY = (70, 98)  # of the JPEG that "camera" writes
 PATH_POINTS = 96  # of a camera's path while the shutter is open
 PATH_REACH = 14  # px from the middle of a blur's kernel to its side: half of the longest path, and a pixel of tent
 STREAK_REACH = 25  # px from the middle of a streak or flake to the side of its kernel

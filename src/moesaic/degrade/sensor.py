@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moesaic.degrade.filters import convolve
+from moesaic.degrade.optics import bell_kernel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,6 +34,20 @@ def poisson(x: Array, noise: Array, gain: float, read: float) -> Array:
     """
     deviation = np.sqrt(gain * np.maximum(x, 0) + (read / 255) ** 2)
     return np.clip(x + deviation * noise, 0, 1)
+
+
+def grain(noise: Array, common: float, width: float) -> Array:
+    """Normal noise (H, W, 3) of deviation 1 whose channels and neighbours are alike, as after a camera's own steps.
+
+    Args:
+        noise: normal, (H, W, 4): a field for each channel, and one for all.
+        common: the share of the variance that the channels have in common, 0 to 1.
+        width: standard deviation of the Gaussian that spreads it, px.
+    """
+    kernel = bell_kernel(width)
+    field = np.sqrt(1 - common) * noise[..., :3] + np.sqrt(common) * noise[..., 3:]
+    spread: Array = convolve(field, kernel) / np.sqrt((kernel**2).sum())
+    return spread
 
 
 def darken(x: Array, inner: float, outer: float, power: float) -> Array:

@@ -37,6 +37,7 @@ class RestoreRecipe:
     batch: int = 16  # crops in a step
     late_crop: int | None = None  # px, in the last part of the run, with as many pixels in a batch; None: as before
     late_share: float = 0.15  # of the steps
+    grey: float = 0.0  # share of the crops that are grey, before their damage and after it
     shrink: float = 0.5  # chance that a crop is taken from its picture at half the size, which hides codec artefacts
 
     steps: int | None = None
@@ -94,7 +95,7 @@ class RestoreRecipe:
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number from 0")
-        for name in ("late_share", "shrink", "explore", "explore_end"):
+        for name in ("late_share", "grey", "shrink", "explore", "explore_end"):
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value <= 1):
                 raise ArgumentError(f"{name} {value!r} must be from 0 to 1")

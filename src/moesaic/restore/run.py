@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from moesaic.errors import ArgumentError
 from moesaic.restore.build import Parts, build
@@ -86,7 +87,11 @@ class Run(PictureRun):
         clean = as_input(self.train.crops(self.generator("crops"), batch, side, shrink=recipe.shrink).to(self.device))
         with torch.no_grad():
             damaged = self.parts.degrade(clean, self.generator("damage"), self.mix)
-            pictures = damaged.pictures.contiguous(memory_format=torch.channels_last)
+            pictures = damaged.pictures
+            if recipe.grey:
+                grey = torch.rand(len(clean), generator=self.generator("grey")) < recipe.grey
+                clean, pictures = (_grey(x, grey.to(self.device)) for x in (clean, pictures))
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
         torch.manual_seed(self.seed("network"))  # of whatever draws from torch's own generator
         model.train()
         with precision_on(self.device, recipe.precision):
@@ -181,3 +186,11 @@ class Run(PictureRun):
     def _floor(self) -> float:
         left = max(0.0, 1 - self.step / max(1, FLOOR_SHARE * self.steps))
         return FLOOR * math.pow(self.recipe.floor_begin / FLOOR, left)
+
+
+def _grey(
+    x: Tensor,  # (B, 3, H, W)
+    which: Tensor,  # (B,), bool
+) -> Tensor:  # (B, 3, H, W)
+    """Some of the pictures with the mean of their channels in each, as `restore` shows grey ones to a network."""
+    return torch.where(which[:, None, None, None], x.mean(1, keepdim=True), x)

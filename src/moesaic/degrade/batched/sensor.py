@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moesaic.degrade.batched.filters import convolve, reflect
+from moesaic.degrade.batched.optics import bell_kernels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,6 +30,20 @@ def poisson(x: Tensor, noise: Tensor, gain: Tensor, read: Tensor) -> Tensor:
     """
     gain, read = gain[:, None, None, None], read[:, None, None, None] / 255
     return (x + (gain * x.clamp_min(0) + read.square()).sqrt() * noise).clamp(0, 1)
+
+
+def grain(noise: Tensor, common: Tensor, width: Tensor) -> Tensor:
+    """Normal noise (B, 3, H, W) of deviation 1 whose channels and neighbours are alike, as after a camera's own steps.
+
+    Args:
+        noise: normal, (B, 4, H, W): a field for each channel, and one for all.
+        common: (B,), the share of the variance that the channels have in common, 0 to 1.
+        width: (B,), standard deviation of the Gaussian that spreads it, px.
+    """
+    kernels, common = bell_kernels(width), common[:, None, None, None]
+    field = (1 - common).sqrt() * noise[:, :3] + common.sqrt() * noise[:, 3:]
+    spread = convolve(reflect(field, kernels.shape[-1] // 2), kernels[:, None])
+    return spread / kernels.square().sum((1, 2)).sqrt()[:, None, None, None]
 
 
 def darken(x: Tensor, inner: Tensor, outer: Tensor, power: Tensor) -> Tensor:

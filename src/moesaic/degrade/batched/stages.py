@@ -12,6 +12,8 @@ import torch
 from moesaic.degrade.batched import codec, depth, optics, sensor, weather
 from moesaic.degrade.ranges import (
     DEPTH_MODES,
+    GRAIN,
+    GRAIN_QUALITY,
     PATH_POINTS,
     RAIN_LAYERS,
     RANGES,
@@ -58,6 +60,27 @@ def noise(part: Part) -> Tensor:
     noisy = sensor.gaussian(part.x, part.normal(*part.x.shape[1:]), part.at("noise", "sigma"))
     clipped = part.picked([c < 0.5 or not alone for c, alone in zip(part.choice, part.alone, strict=True)])
     return noisy.index_copy(0, clipped, noisy[clipped].clamp(0, 1))
+
+
+def grain(part: Part) -> Tensor:
+    """Noise that channels and neighbours share; in a third of the pictures it has gone through a camera's JPEG."""
+    families = [min(int(len(GRAIN) * c), len(GRAIN) - 1) for c in part.choice]
+    ends = torch.tensor([list(GRAIN.values())[family] for family in families], device=part.x.device)  # (n, 2, 2)
+    common, width = (ends[:, i, 0] + part.uniform() * (ends[:, i, 1] - ends[:, i, 0]) for i in (0, 1))
+    field = sensor.grain(part.normal(4, *part.x.shape[2:]), common, width)
+    noisy = sensor.gaussian(part.x, field, part.at("grain", "sigma")).clamp(0, 1)
+    least, most = GRAIN_QUALITY
+    names = list(GRAIN)
+    # within its third, the same number that chose the family chooses the quality
+    quality = {
+        i: round(least + (len(GRAIN) * c - family) * (most - least))
+        for i, (c, family) in enumerate(zip(part.choice, families, strict=True))
+        if names[family] == "camera"
+    }
+    if not quality:
+        return noisy
+    places = torch.tensor(list(quality), device=part.x.device)
+    return noisy.index_copy(0, places, codec.jpeg(noisy[places], list(quality.values())))
 
 
 def poisson(part: Part) -> Tensor:
@@ -180,6 +203,7 @@ STAGES: dict[str, Callable[[Part], Tensor]] = {
     "low_light": low_light,
     "poisson": poisson,
     "noise": noise,
+    "grain": grain,
     "resize": resize,
     "jpeg": jpeg,
 }
