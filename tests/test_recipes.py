@@ -16,6 +16,7 @@ import typer
 
 from moesaic.cli.verbs import app
 from moesaic.restore.network import MoceLite
+from moesaic.upscale.network import CompactUpscaler
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TRAINING = sorted(file for file in RECIPES.glob("*.sh") if not file.stem.startswith("bench_"))
@@ -188,6 +189,46 @@ def test_restoration_begins_from_nothing_or_from_weights(run):
         assert code == 0
         assert (str(found["start"]) if found["start"] else None) == start
         assert (found["steps"], found["batch"], found["floor_begin"]) == (20000, 8, 1e-2)
+
+
+def test_arms_of_upscaling_differ_in_what_they_are_named_for_alone(run):
+    code, calls = run("upscale_arms_cpu.sh", DATA=".", SEEDS="0 3", STEPS="7", JOBS="1")
+    trained = [understood(words) for words in calls]
+    assert (code, len(trained)) == (0, 2 * 9)
+    first = {str(each["output"]).split("/")[-2]: each for each in trained if each["seed"] == 0}
+    assert list(first) == [
+        *("mor", "lora_active", "lora_total", "whole", "no_zero", "plain", "constant", "shuffled", "oracle"),
+    ]
+    shared = [name for name in first["mor"] if name not in ("output", "options", "told", "balance")]
+    assert len({tuple(each[name] for name in shared) for each in first.values()}) == 1
+    assert {name for name, each in first.items() if each["told"] != "estimator"} == {"constant", "shuffled", "oracle"}
+    assert {name for name, each in first.items() if each["balance"] != "degradation"} == {"plain"}
+    plans = {name: ranks_of(each) for name, each in first.items()}
+    assert plans["mor"] == plans["plain"] == plans["oracle"]
+    assert plans["mor"].total == plans["lora_total"].total == plans["whole"].total == plans["no_zero"].total == 16
+    assert plans["lora_active"].total == plans["mor"].shared + plans["mor"].active
+    assert plans["no_zero"].zero == 0 < plans["mor"].zero
+
+
+def ranks_of(call):
+    """The plan of a layer's ranks in the network that a call trains."""
+    network = CompactUpscaler(**json.loads(call["options"]))
+    return next(iter(network.mix.layers.values())).ranks
+
+
+def test_an_upscaler_is_trained_in_two_stages(run):
+    for name in ("upscale_cpu.sh", "upscale_gpu.sh"):
+        code, calls = run(name, DATA=".")
+        base, ranks = (understood(words) for words in calls)
+        assert code == 0
+        assert "ranks" not in json.loads(base["options"])
+        assert ranks["start"] == Path(base["output"]) / "model.safetensors"
+        assert "full" in ranks["mix"]
+        assert "full" not in base["mix"]
+        network = CompactUpscaler(**json.loads(ranks["options"]))
+        assert ranks_of(ranks).total == network.mix.layers["fuse"].ranks.total
+    code, calls = run("upscale_gpu.sh", DATA=".", OUT="other", UNFINISHED="1")
+    assert (code, len(calls)) == (75, 1)
 
 
 def test_a_run_that_is_left_unfinished_ends_the_call(run):

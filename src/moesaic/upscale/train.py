@@ -60,8 +60,9 @@ def train_upscale(
         raise ArgumentError(f"recipe is an UpscaleRecipe, not {type(recipe).__name__}")
     if recipe.options.get("ranks") is not None and estimator is None:
         from moesaic.upscale.estimators import make_estimator
+        from moesaic.upscale.fixed_scores import Oracle
 
-        estimator = make_estimator()
+        estimator = Oracle() if recipe.told == "oracle" else make_estimator()
 
     def run(recipe: UpscaleRecipe, train: Bank, val: Bank | None, team: Team, samples: Path | None) -> Run:
         return Run(recipe, train, val, team, samples, estimator)
