@@ -14,8 +14,9 @@ from moesaic.errors import ArgumentError, ShapeError
 from moesaic.values import is_a, is_whole
 
 if TYPE_CHECKING:
-    from moesaic.upscale.adapters import MixOfRanks
     from torch import Tensor
+
+    from moesaic.upscale.adapters import MixOfRanks
 
 _WIDEST, _LONGEST, _LARGEST = 1024, 256, 8
 _BICUBIC = 2  # px of the input to each side
@@ -60,7 +61,7 @@ class CompactUpscaler(nn.Module):
         for name, value, most in (("width", width, _WIDEST), ("blocks", blocks, _LONGEST)):
             if not is_whole(value, 1) or value > most:
                 raise ArgumentError(f"{name} is a whole number from 1 to {most}, not {value!r}")
-        factors = tuple(scales) if is_a(scales, tuple | list) else ()
+        factors = tuple(scales) if is_a(scales, tuple, list) else ()
         known = all(is_whole(scale, 1) and scale <= _LARGEST for scale in factors)
         if not factors or not known or len(set(factors)) < len(factors):
             raise ArgumentError(f"scales are whole numbers from 1 to {_LARGEST}, such as (2, 4), not {scales!r}")
