@@ -45,12 +45,36 @@ def upscale(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="A name from `moesaic models`, or a weights file.", show_default="the shipped one"
+            metavar="NAME|FILE|FOLDER",
+            help="A name from `moesaic models`, a weights file, or a folder in the layout of diffusers.",
+            show_default="the shipped one",
+        ),
+    ] = None,
+    ranks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A mixture of ranks for a model of diffusion.", show_default=False),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="The step of a model of diffusion: residual or eps_t, as it was trained.")
+    ] = "residual",
+    colour: Annotated[
+        str | None,
+        typer.Option(help="Its coarse colours: wavelet, adain or none.", show_default="wavelet"),
+    ] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="What tells how degraded a picture is.", show_default="the one that ships"
         ),
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option(min=1, metavar="PX", help="Side of the tiles, px of the input.", show_default="448 above 512x512"),
+        typer.Option(
+            min=1,
+            metavar="PX",
+            help="Side of the tiles, px of the input, of diffusion px of the output.",
+            show_default="448 above 512x512",
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw how degraded the picture is, and which ranks act.")
@@ -80,13 +104,18 @@ def upscale(
         return run(jobs, lambda _: {}, report)
     from moesaic import image, picture_files
     from moesaic.files import refuse_existing
+    from moesaic.upscale.estimators import make_estimator
     from moesaic.upscale.models import DEFAULT_MODEL
-    from moesaic.upscale.use import load_network
+    from moesaic.upscale.use import load_network, with_ranks
     from moesaic.upscale.use import upscale as enlarge
 
     for job in jobs[:1]:  # the others of several are named here
         picture_files.format_of(job.output or job.source, None)
-    network = load_network(DEFAULT_MODEL if model is None else model, device=device)
+    network = load_network(DEFAULT_MODEL if model is None else model, device=device, mode=mode)
+    looks = network.mix is not None or ranks is not None
+    judge = make_estimator(estimator) if looks else None
+    if ranks is not None and judge is not None:
+        with_ranks(network, ranks, judge)
     if scale not in network.scales:
         raise ArgumentError(f"--scale {scale} is unknown to this model; choose {' or '.join(map(str, network.scales))}")
 
@@ -103,6 +132,8 @@ def upscale(
             scale,
             network,
             severity=taken,
+            estimator=judge,
+            colour=colour,
             tile=tile,
             pixel_limit=pixel_limit,
             progress=news.tile,

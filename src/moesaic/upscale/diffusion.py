@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from moesaic.upscale.adapters import MixOfRanks
     from moesaic.upscale.scores import Estimator, Scores
 
 _LAYERS = (
@@ -52,18 +53,6 @@ PRECISIONS = {
 }
 
 
-class Ranks(Protocol):
-    """A mixture of ranks inside a network; see `moesaic.upscale.adapters`."""
-
-    scores: int | None  # how many numbers choose them; None where nothing does
-
-    def merged(
-        self,
-        scores: Tensor | None,  # (1, S)
-    ) -> AbstractContextManager[Any]:
-        """Within this the ranks that these scores choose are part of the network's own weights."""
-
-
 class DiffusionUpscaler(nn.Module):
     """A network of Stable Diffusion's kind that enlarges a picture in one step.
 
@@ -87,7 +76,9 @@ class DiffusionUpscaler(nn.Module):
     vae: Any
     scales = (1, 2, 3, 4)
 
-    def __init__(self, unet: Any, vae: Any, one_step: OneStep, prompt: Tensor, *, mix: Ranks | None = None) -> None:
+    def __init__(
+        self, unet: Any, vae: Any, one_step: OneStep, prompt: Tensor, *, mix: MixOfRanks | None = None
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.vae = vae

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,9 @@ from moesaic.errors import ArgumentError, LimitError, ModelError
 from moesaic.image import PIXEL_LIMIT, read_picture
 from moesaic.picture import Picture
 from moesaic.training.device import channels_last, pick_device
+from moesaic.upscale.diffusion import DiffusionUpscaler
 from moesaic.upscale.explanation import RanksUsed, explanation
+from moesaic.upscale.lora_file import load_ranks
 from moesaic.upscale.models import DEFAULT_MODEL
 from moesaic.upscale.models import registry as _registry
 from moesaic.upscale.network import CompactUpscaler, enlarged
@@ -60,10 +63,11 @@ class Upscaled:
 def upscale(
     picture: PictureSource,
     scale: int = 4,
-    model: CompactUpscaler | str | os.PathLike[str] | None = None,
+    model: CompactUpscaler | DiffusionUpscaler | str | os.PathLike[str] | None = None,
     *,
     severity: float | None = None,
     estimator: Estimator | None = None,
+    colour: str | None = None,
     tile: int | None = None,
     device: str = "auto",
     pixel_limit: int = PIXEL_LIMIT,
@@ -82,11 +86,15 @@ def upscale(
     Args:
         picture: anything that `moesaic.read_picture` takes.
         scale: output pixels for each pixel along a side, one that the model knows; the shipped one knows 2 and 4.
-        model: the name of trained weights, a file that a training run wrote or its folder, or a network, which stays on
+        model: the name of trained weights, a file that a training run wrote or its folder, a folder with weights of
+            Stable Diffusion's kind (see `moesaic.upscale.diffusion.DiffusionUpscaler`), or a network, which stays on
             its device. The shipped model unless given.
         severity: how degraded the picture is taken to be, from 0 (not at all) to 1; estimated unless given.
         estimator: what estimates it: the one that the model learned with, unless given.
-        tile: side of the tiles, px of the input; unless given, one piece up to 512x512 and 448 px beyond.
+        colour: of diffusion alone: where coarse colours come from, "wavelet" (what is taken unless given), "adain" or
+            "none"; see `moesaic.upscale.colour`.
+        tile: side of the tiles, px of the input, of diffusion px of the output; unless given, one piece up to 512x512,
+            of diffusion up to an output of 1024x1024, and fitting tiles beyond.
         device: for a named model: "auto" (CUDA where it works), "cpu", "cuda", ...
         pixel_limit: largest W * H of the output to accept.
         registry: what to look names and architectures up in.
@@ -109,23 +117,25 @@ def upscale(
             f"x{scale} of {read.width} x {read.height} px are {made:,} pixels, more than the limit of {pixel_limit:,}; "
             "raise pixel_limit, or take a smaller scale"
         )
-    if isinstance(model, CompactUpscaler):
+    if isinstance(model, CompactUpscaler | DiffusionUpscaler):
         network = model
     else:
         network = load_network(DEFAULT_MODEL if model is None else model, device=device, registry=registry)
-    _check_network(network, scale, severity)
+    _check_network(network, scale, severity, colour)
     x = _as_it_shows(read)
     colours = 3 if x.shape[1] >= 3 else 1
     shown = x[:, :colours].expand(1, 3, -1, -1)
-    scores: Scores | None = None
-    merged: AbstractContextManager[object] = nullcontext()
-    if network.mix is not None:
-        scores = _scores(network, shown, severity, estimator)
-        merged = network.mix.merged(scores.values)
-    with _in_use(network), merged:
-        large = upscale_tiled(
-            network, shown, scale, tile=tile, finish=lambda band: _finished(band, colours), progress=progress
-        )
+    scores = None if network.mix is None else _scores(network, shown, severity, estimator)
+    if isinstance(network, DiffusionUpscaler):
+        source = x[:, :colours]
+        how = "wavelet" if colour is None else colour
+        large = network.upscale(source, scale, scores=scores, colour=how, tile=tile, progress=progress)
+    else:
+        merged = nullcontext() if network.mix is None or scores is None else network.mix.merged(scores.values)
+        with _in_use(network), merged:
+            large = upscale_tiled(
+                network, shown, scale, tile=tile, finish=lambda band: _finished(band, colours), progress=progress
+            )
     return Upscaled(
         picture=_as_picture(large, x[:, colours:], scale, read),
         source=read,
@@ -138,20 +148,54 @@ def upscale(
 
 
 def load_network(
-    model: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "auto", registry: Registry = _registry
-) -> CompactUpscaler:
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    mode: str = "residual",
+    registry: Registry = _registry,
+) -> CompactUpscaler | DiffusionUpscaler:
     """A trained network, laid out as it runs fastest; `upscale` takes it for as many pictures as there are.
+
+    Args:
+        model: as `upscale` takes it, but for a network.
+        device: as there.
+        mode: the step of a model of Stable Diffusion's kind, "residual" or "eps_t".
+        registry: what to look names and architectures up in.
 
     Raises:
         ModelError: the model is unknown, missing or damaged.
         ArgumentError: the model is no upscaler, or the device is unknown.
         BackendError: the device cannot be used here.
+        MissingExtraError: it is of Stable Diffusion's kind, and the extra `diffusion` is not installed.
     """
+    if model not in registry.names() and Path(model, "unet").is_dir():
+        return DiffusionUpscaler.load(model, device=device, mode=mode)
     network = registry.load(model, device=str(pick_device(device)))
     if not isinstance(network, CompactUpscaler):
         raise ArgumentError(f"{model} is a {type(network).__name__}, no upscaler; see `moesaic models`")
     channels_last(network)
     return network
+
+
+def with_ranks(
+    network: CompactUpscaler | DiffusionUpscaler, file: str | os.PathLike[str], estimator: Estimator
+) -> None:
+    """Put the ranks of a file that `MixOfRanks.save` wrote into a model of diffusion.
+
+    Args:
+        network: it is changed.
+        file: with the ranks.
+        estimator: what will tell them how degraded a picture is.
+
+    Raises:
+        ModelError: the file is missing or damaged, its ranks do not fit, or learned with another estimator.
+        ArgumentError: the network is no model of diffusion, or has ranks.
+    """
+    if not isinstance(network, DiffusionUpscaler):
+        raise ArgumentError("ranks of a file are for models of diffusion; those of the compact one are in its own file")
+    if network.mix is not None:
+        raise ArgumentError("this network has its ranks; load it anew to give it others")
+    network.mix = load_ranks(network, file, estimator=estimator.identity)
 
 
 def _check(scale: int, severity: float | None, tile: int | None) -> None:
@@ -168,21 +212,26 @@ def _check(scale: int, severity: float | None, tile: int | None) -> None:
         raise ArgumentError(f"tile is a whole number of px, at least 1, not {tile!r}")
 
 
-def _check_network(network: CompactUpscaler, scale: int, severity: float | None) -> None:
+def _check_network(
+    network: CompactUpscaler | DiffusionUpscaler, scale: int, severity: float | None, colour: str | None
+) -> None:
     """Refuse what the network cannot do.
 
     Raises:
         ArgumentError: see there.
     """
     if scale not in network.scales:
-        raise ArgumentError(
-            f"scale {scale} is unknown to this model; choose one of {', '.join(map(str, network.scales))}"
-        )
+        known = ", ".join(map(str, network.scales))
+        raise ArgumentError(f"scale {scale} is unknown to this model; choose one of {known}")
     if severity is not None and network.mix is None:
         raise ArgumentError("this model has no ranks that a severity could choose; leave severity out")
+    if colour is not None and isinstance(network, CompactUpscaler):
+        raise ArgumentError("colour is an option of diffusion models; the compact one keeps colours as they are")
 
 
-def _scores(network: CompactUpscaler, x: Tensor, severity: float | None, estimator: Estimator | None) -> Scores:
+def _scores(
+    network: CompactUpscaler | DiffusionUpscaler, x: Tensor, severity: float | None, estimator: Estimator | None
+) -> Scores:
     """How degraded the picture is, or is taken to be, in the terms that the network's ranks have learned.
 
     Raises:
@@ -192,15 +241,24 @@ def _scores(network: CompactUpscaler, x: Tensor, severity: float | None, estimat
         from moesaic.upscale.estimators import make_estimator
 
         estimator = make_estimator()
-    if network.estimator and estimator.identity != network.estimator:
+    learned = _learned_with(network)
+    if learned and estimator.identity != learned:
         raise ModelError(
-            f"the model's ranks learned with the estimator {network.estimator}, and this one is {estimator.identity}; "
+            f"the model's ranks learned with the estimator {learned}, and this one is {estimator.identity}; "
             "pass theirs, or weights that learned with this one"
         )
     return estimator(x) if severity is None else estimator.at(severity)
 
 
-def ranks_used(network: CompactUpscaler, scores: Scores) -> dict[str, RanksUsed]:
+def _learned_with(network: CompactUpscaler | DiffusionUpscaler) -> str:
+    """The identity of the estimator that a network's ranks were told by; "" where it is not known."""
+    if isinstance(network, CompactUpscaler):
+        return network.estimator
+    card = None if network.mix is None else network.mix.card
+    return "" if card is None else str(card.options.get("estimator", ""))
+
+
+def ranks_used(network: CompactUpscaler | DiffusionUpscaler, scores: Scores) -> dict[str, RanksUsed]:
     """What each layer decides for these scores; nothing for a network without ranks."""
     if network.mix is None:
         return {}
