@@ -69,6 +69,7 @@ SETS: Mapping[str, Damage] = {
     "rain+jpeg": Damage(kind="composite", family="rain+jpeg", remedies=("opening", "median")),
     "clean": Damage(kind="noise"),
     "wild": Damage(kind="wild", family="x1", remedies=("TV", "blur")),
+    "grain": Damage(kind="grain", remedies=("NLM", "blur")),
 }
 NEVER_DRAWN = ("haze_layers", "motion_blur_arc", "wild")
 """Sets whose way of damage `moesaic.degrade.batch.DEFAULT_MIX` never draws."""

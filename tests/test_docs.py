@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from skimage import data
 
+from moesaic import zoo
+
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- runnable -->"  # before a block; pages in WHOLE need none
 WHOLE = ("routing.md", "degradations.md", "restoration.md")
@@ -48,6 +50,17 @@ def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest
     for line, source in found:
         code = compile("\n" * (line - 1) + source, str(path), "exec")  # errors tell the line of the page
         exec(code, names)
+
+
+@pytest.mark.parametrize("page", [DOCS.parent / "README.md", DOCS / "restoration.md"], ids=lambda page: page.name)
+def test_licences_are_those_of_the_cards(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").partition("Licence")[2]
+    cards = [zoo.model_card(name) for name in zoo.list_models()]
+    told = [card for card in cards if card is not None and (page.name == "README.md" or card.task == "restore")]
+    assert told
+    for card in told:
+        assert card.licence in text, card.name
+        assert page.name != "README.md" or f"`{card.name}` (`{card.task}`): {card.licence}" in text
 
 
 def test_blocks_are_found_by_their_mark() -> None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -578,6 +579,15 @@ class TestWriting:
             assert (tmp_path / "a.dat").read_bytes().startswith(head)
         with pytest.raises(PictureError, match="'gif'"):
             write_picture(random_picture(), tmp_path / "b.png", format="gif")
+
+    def test_what_is_no_picture_is_told_how_to_become_one(self, tmp_path, photo):
+        holder = SimpleNamespace(picture=random_picture())
+        with pytest.raises(ArgumentError, match=r"takes a Picture, not a SimpleNamespace; pass its \.picture"):
+            write_picture(holder, tmp_path / "a.png")
+        for value in (photo, "a.png", None):
+            with pytest.raises(ArgumentError, match=f"type {type(value).__name__}; moesaic.read_picture makes"):
+                write_picture(value, tmp_path / "a.png")
+        assert not list(tmp_path.iterdir())
 
     def test_upper_case_suffixes(self, tmp_path):
         write_picture(random_picture(), tmp_path / "A.PNG")

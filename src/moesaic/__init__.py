@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moesaic.mixture.fit_many import fit_many
     from moesaic.mixture.model import Mixture
     from moesaic.mixture.render import render
+    from moesaic.upscale.estimate import estimate
     from moesaic.zoo import create_model, list_models, load_model
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "denoise",
     "encode",
     "enlarge",
+    "estimate",
     "fit",
     "fit_many",
     "list_models",
@@ -58,6 +60,7 @@ _HOMES = {
     "denoise": "moesaic.mixture.denoise",
     "encode": "moesaic.codec",
     "enlarge": "moesaic.mixture.enlarge",
+    "estimate": "moesaic.upscale.estimate",
     "fit": "moesaic.mixture.fit",
     "fit_many": "moesaic.mixture.fit_many",
     "list_models": "moesaic.zoo",

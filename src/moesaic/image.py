@@ -13,6 +13,7 @@ from moesaic import picture_files
 from moesaic.errors import ArgumentError
 from moesaic.files import atomic_write, refuse_existing
 from moesaic.picture import Picture, check_pixel_limit, from_array, from_tensor, to_pillow
+from moesaic.values import is_a, is_number
 
 if TYPE_CHECKING:
     import os
@@ -51,8 +52,11 @@ def read_picture(source: PictureSource, *, pixel_limit: int = PIXEL_LIMIT) -> Pi
         LimitError: the picture has more than `pixel_limit` pixels.
         MissingExtraError: 16-bit colour in TIFF or AVIF, and the extra `formats` is not installed.
         ShapeError: an array or tensor is no picture by its shape.
-        ArgumentError: an array or tensor holds values outside [0, 1], NaN, or of another type; or no known source.
+        ArgumentError: an array or tensor holds values outside [0, 1], NaN, or of another type; no known source; or
+            `pixel_limit` is no number.
     """
+    if not (is_number(pixel_limit) or is_a(pixel_limit, np.integer)):
+        raise ArgumentError(f"pixel_limit is a number of pixels, not {type(pixel_limit).__name__}")
     if isinstance(source, Picture):
         check_pixel_limit(source.width, source.height, pixel_limit, "the picture")
         return source
@@ -91,8 +95,11 @@ def write_picture(
         PictureError: the suffix or format is unknown, or the format cannot hold this picture.
         OutputExistsError: the file is there and `force` is False.
         MissingExtraError: a TIFF of 16-bit colour, and the extra `formats` is not installed.
-        ArgumentError: the quality or `metadata` is none of those above, or the path cannot be written.
+        ArgumentError: the quality or `metadata` is none of those above, the path cannot be written, or `picture` is no
+            `Picture`.
     """
+    if not is_a(picture, Picture):
+        raise ArgumentError(f"write_picture takes a Picture, not {_instead_of(picture)}")
     if metadata not in ("keep", "strip"):
         raise ArgumentError(f"metadata is 'keep' or 'strip', not {metadata!r}")
     kind = picture_files.format_of(Path(path), format)
@@ -101,12 +108,20 @@ def write_picture(
     atomic_write(path, data, force=force)
 
 
-def refuse_unfit(picture: Picture, path: str | os.PathLike[str]) -> None:
+def _instead_of(value: object) -> str:
+    """What was passed for a picture, and what to pass."""
+    if is_a(getattr(value, "picture", None), Picture):
+        return f"a {type(value).__name__}; pass its .picture"
+    return f"an object of type {type(value).__name__}; moesaic.read_picture makes pictures of files, arrays and tensors"
+
+
+def refuse_unfit(picture: Picture, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
     """Refuse a file's format that cannot hold pictures of this kind, before the work that would make one.
 
     Raises:
         PictureError: the suffix is unknown, or the format cannot hold the picture's depth or alpha.
         MissingExtraError: it needs the extra `formats`, which is not installed.
+        ArgumentError: the format takes no such `quality`.
     """
     corner = Picture(pixels=picture.pixels[:1, :1], depth=picture.depth)
-    picture_files.encode(corner, picture_files.format_of(Path(path), None), quality=None)
+    picture_files.encode(corner, picture_files.format_of(Path(path), None), quality=quality)

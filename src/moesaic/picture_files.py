@@ -282,10 +282,12 @@ def encode(picture: Picture, kind: str, *, quality: int | None) -> bytes:
         raise ArgumentError(f"quality is 1 to 100, for {', '.join(_QUALITY)} only; got {quality} for {kind}")
     if picture.has_alpha and kind in _NO_ALPHA:
         raise PictureError(
-            f"{kind} has no alpha; write PNG, WebP, AVIF or TIFF, or lay it over a colour: picture.over(1.0)"
+            f"{kind} has no alpha; write PNG, WebP, AVIF or TIFF, or (in Python) lay it on white: picture.over(1.0)"
         )
     if picture.depth == 16 and kind not in _DEEP:
-        raise PictureError(f"{kind} has 8 bits a channel; write PNG or TIFF, or narrow it: picture.with_depth(8)")
+        raise PictureError(
+            f"{kind} has 8 bits a channel; write PNG or TIFF, or (in Python) narrow it: picture.with_depth(8)"
+        )
     picture = _fit_metadata(picture, kind)
     if picture.depth == 16 and kind == "PNG":
         from moesaic.png16 import encode_png16
@@ -293,7 +295,9 @@ def encode(picture: Picture, kind: str, *, quality: int | None) -> bytes:
         return encode_png16(to_integers(picture), icc=picture.icc, exif=picture.exif, xmp=picture.xmp)
     if picture.depth == 16 and picture.channels > 1:
         if picture.channels == 2:
-            raise PictureError("16-bit grey with alpha is written as PNG only; or narrow it: picture.with_depth(8)")
+            raise PictureError(
+                "16-bit grey with alpha is written as PNG only; or (in Python) narrow it: picture.with_depth(8)"
+            )
         return deep_formats.write_deep_tiff(to_integers(picture), icc=picture.icc, xmp=picture.xmp)
     return _encode_with_pillow(picture, kind, quality)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
 from moesaic import image
 from moesaic.cli import options
@@ -28,6 +29,22 @@ def test_regions():
 def test_what_is_no_region(text):
     with pytest.raises(ArgumentError, match="LEFT,TOP,RIGHT,BOTTOM"):
         options.read_region(text)
+
+
+def test_shares():
+    assert [options.read_share(text) for text in ("0", "0.25", "1")] == [0, 0.25, 1]
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "half", ""])
+def test_what_is_no_share(text):
+    with pytest.raises(typer.BadParameter, match="is no number from 0 to 1"):
+        options.read_share(text)
+
+
+def test_formats():
+    assert [options.read_format(text) for text in ("jpg", ".webp")] == ["jpg", "webp"]
+    with pytest.raises(ArgumentError, match="no suffix of a picture file"):
+        options.read_format("a/b")
 
 
 def test_nothing_asked_is_nothing_read():

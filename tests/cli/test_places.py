@@ -66,6 +66,18 @@ def test_recursive_without_an_output_stays_in_place(tree):
     assert _settle([tree / "in"], recursive=True)[tree / "in/deep/c.png"] == tree / "in/deep/c.moe"
 
 
+def test_a_folder_without_inputs_is_named_and_those_below_it_are_hinted_at(tree):
+    (tree / "in/a.png").unlink()
+    (tree / "in/b.jpg").unlink()
+    with pytest.raises(ArgumentError, match=r"nothing to do: no input .* is in .*in; folders below .* --recursive"):
+        _settle([tree / "in"])
+    assert list(_settle([tree / "in"], recursive=True)) == [tree / "in/deep/c.png"]
+    (tree / "in/deep/c.png").unlink()
+    for recursive in (False, True):
+        with pytest.raises(ArgumentError, match=r"is in .*in$"):
+            _settle([tree / "in"], recursive=recursive)
+
+
 def test_a_hidden_file_that_is_named_is_taken(tree):
     hidden = tree / "in/.hidden.png"
     assert list(_settle([hidden])) == [hidden]

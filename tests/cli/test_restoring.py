@@ -12,6 +12,7 @@ from moesaic import zoo
 from moesaic.cli import restoring
 from moesaic.cli.places import settle
 from moesaic.degrade.batch import LABELS
+from moesaic.metrics import psnr
 from moesaic.registry import Registry
 from moesaic.restore.models import DEFAULT_MODEL
 from moesaic.restore.network import MoceLite
@@ -22,7 +23,7 @@ OPTIONS = {"width": 8, "encoder": [1, 1, 1], "middle": 1}
 
 @pytest.fixture
 def model(tmp_path):
-    """A weights file, in a folder like a run's, of a network that finds noise, and JPEG perhaps."""
+    """A weights file, in a folder like a run's, of a network that finds noise, but not JPEG, though it may be there."""
     torch.manual_seed(0)
     network = MoceLite(**OPTIONS)
     with torch.no_grad():
@@ -45,7 +46,8 @@ def test_writes_beside_the_input_and_tells_what_it_did(moe, model, picture, tmp_
     ran = moe("restore", picture("dusk.jpg"), "--model", model)
     assert (ran.code, ran.err) == (0, "")
     assert "dusk.jpg -> " in ran.out
-    assert "noise 97%, JPEG 12%; experts 4/4/4, 100% of the dearest decoder, " in ran.out
+    assert ": noise 97%; changed by " in ran.out
+    assert " levels, 100% of the dearest decoder, " in ran.out
     with Image.open(tmp_path / "dusk.restored.png") as after:
         assert (after.mode, after.size) == ("RGB", (32, 24))
     before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("dusk.jpg", "dusk.restored.png"))
@@ -63,6 +65,9 @@ def test_figures_as_json(moe, model, picture):
     assert told["detected"]["noise"] == pytest.approx(0.97, abs=0.01)
     assert told["experts"] == {"experts.0": 4, "experts.1": 4, "experts.2": 4}
     assert (told["cost"], told["explained"]) == (1.0, None)
+    found = moesaic.restore("a.png", "run", device="cpu")
+    assert told["changed"] == pytest.approx(found.change, abs=1e-3)
+    assert 0 < told["changed"] < 255
     assert told["seconds"] >= 0
 
 
@@ -71,8 +76,21 @@ def test_a_price_spares_compute_and_strength_0_changes_nothing(moe, model, pictu
     (told,) = moe("restore", source, "--model", model, "--price", "1000", "--strength", "0", "--json").objects
     assert told["experts"] == {"experts.0": 0, "experts.1": 0, "experts.2": 0}
     assert told["cost"] < 0.8
+    assert told["changed"] == 0
     before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("a.png", "a.restored.png"))
     np.testing.assert_array_equal(before, after)
+
+
+def test_format_and_quality(moe, model, picture, tmp_path):
+    picture("in/a.png", size=(96, 72))
+    for quality in ("90", "20"):
+        options = ["--format", ".jpg", "--quality", quality, "-o", f"{quality}/"]
+        assert moe("restore", "in", "--model", model, "--explain", *options).code == 0
+        assert {path.name for path in (tmp_path / quality).iterdir()} == {"a.restored.jpg", "a.explained.png"}
+    fine, rough = (tmp_path / quality / "a.restored.jpg" for quality in ("90", "20"))
+    assert rough.stat().st_size < fine.stat().st_size
+    with Image.open(fine) as after:
+        assert after.format == "JPEG"
 
 
 @pytest.mark.parametrize(("output", "drawing"), [((), "dusk"), (("-o", "out/"), "out/dusk"), (("-o", "x.png"), "x")])
@@ -169,10 +187,13 @@ def test_progress_in_tiles(moe, model, picture, monkeypatch):
     ("arguments", "says"),
     [
         (["a.png", "-o", "b.nothing"], "suffix"),
-        (["a.png", "--strength", "2"], "--strength"),
-        (["a.png", "--strength", "nan"], "--strength"),
+        (["a.png", "--strength", "1.5"], "'--strength': '1.5' is no number from 0 to 1"),
+        (["a.png", "--strength", "nan"], "'nan' is no number from 0 to 1"),
+        (["a.png", "--format", "a/b"], "--format"),
+        (["a.png", "--quality", "0"], "--quality"),
+        (["a.png", "--quality", "50"], "quality is 1 to 100, for JPEG, WebP, AVIF only; got 50 for PNG"),
         (["a.png", "--price", "-1"], "--price"),
-        (["a.png", "--price", "inf"], "price is a number of dB from 0 up"),
+        (["a.png", "--price", "inf"], "price is a number of dB from 0 to 1000, not inf"),
         (["a.png", "--tile", "0"], "--tile"),
         (["a.png", "--pixel-limit", "100"], "limit of 100 pixels"),
         (["a.png", "--device", "toaster"], "toaster"),
@@ -182,7 +203,8 @@ def test_progress_in_tiles(moe, model, picture, monkeypatch):
         (["a.png", "--model", "bad.safetensors"], "the weights are damaged"),
         (["b.png"], "there is no such file"),
         (["c.png"], "c.png"),
-        (["glass.png", "-o", "glass.jpg"], "alpha"),
+        (["glass.png", "-o", "glass.jpg"], "JPEG has no alpha; write PNG, WebP, AVIF or TIFF, or (in Python)"),
+        (["glass.png", "--format", "jpg"], "JPEG has no alpha"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(moe, model, picture, tmp_path, arguments, says):
@@ -219,10 +241,10 @@ def test_the_shipped_model(moe, photo, tmp_path):
     (told,) = ran.objects
     assert (ran.code, told["model"]) == (0, DEFAULT_MODEL)
     before, after = (moesaic.read_picture(tmp_path / name).pixels for name in ("a.png", "a.restored.png"))
-    assert moesaic.metrics.psnr(before, after) > 30  # there is little to mend
+    assert psnr(before, after) > 30  # there is little to mend
 
 
 def test_what_is_told_of_nothing():
-    told = {"detected": {"noise": 0.01}, "experts": {"a": 0, "b": 2}, "cost": 0.5, "seconds": 0.1}
-    assert restoring._told(told) == "no damage found; experts 0/2, 50% of the dearest decoder, 0.10 s"
-    assert restoring._told(told | {"detected": {}}).startswith("experts 0/2")
+    told = {"detected": {"noise": 0.49}, "changed": 0.04, "cost": 0.5, "seconds": 0.1}
+    assert restoring._told(told) == "no damage found; changed by 0.0 levels, 50% of the dearest decoder, 0.10 s"
+    assert restoring._told(told | {"detected": {}}).startswith("changed by")

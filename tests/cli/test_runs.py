@@ -56,7 +56,7 @@ def test_a_folder_without_pictures_is_code_2(moe, tmp_path):
     (tmp_path / "in").mkdir()
     ran = moe("encode", "in")
     assert ran.code == 2
-    assert "nothing to do" in ran.err
+    assert ran.errors == ["moesaic: there is nothing to do: no input of the kind that this verb takes is in in"]
 
 
 def test_a_named_output_that_is_there_fails_and_is_kept(moe, picture, tmp_path, encoder):

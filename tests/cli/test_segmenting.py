@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_its_own_work_is_no_source_in_folders(tmp_path):
         (["a.png", "-o", "b.nothing"], "suffix"),
         (["a.png", "--labels", "--routing"], "--labels and --routing"),
         (["a.png", "--layer", "up"], "--layer names the layer that --routing draws"),
-        (["a.png", "--opacity", "2"], "--opacity"),
+        (["a.png", "--opacity", "2"], "'--opacity': '2' is no number from 0 to 1"),
         (["a.png", "--tile", "0"], "--tile"),
         (["a.png", "--scale", "half"], "--scale"),
         (["a.png", "--model", "enett"], "did you mean"),
@@ -160,3 +161,20 @@ def test_models(moe):
     told = [json.loads(line) for line in moe("models", "--json").out.splitlines()]
     assert {"name": "unet", "trained": False} in told
     assert moe("models", "nothing").code == 2
+
+
+def test_weights_are_one_short_line_and_all_scores_are_in_json(moe, monkeypatch):
+    scores = {"val_miou": 54.07, "test_miou": 41.0234} | {f"kind {kind}": 1.0 for kind in range(20)}
+    cards = {
+        "net": Card(name="net", architecture="enet", task="segment", options={}, licence="CC0-1.0", data="x" * 400),
+    }
+    cards["many"] = replace(cards["net"], name="many", parameters=1234, scores=scores)
+    cards["one"] = replace(cards["many"], name="one", scores={"psnr noise": 29.481})
+    monkeypatch.setattr(zoo, "list_models", lambda pattern="*": list(cards))
+    monkeypatch.setattr(zoo, "model_card", cards.get)
+    assert moe("models").out.splitlines() == [
+        "net   segment, 0 parameters, weights under CC0-1.0",
+        "many  segment, 1,234 parameters, weights under CC0-1.0, test_miou 41.02 (21 more with --json)",
+        "one   segment, 1,234 parameters, weights under CC0-1.0, psnr noise 29.48",
+    ]
+    assert [told["scores"] for told in moe("models", "--json").objects] == [{}, scores, {"psnr noise": 29.481}]

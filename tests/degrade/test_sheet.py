@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moesaic.degrade.sheet import COLUMNS, SIDE, contact_sheet
+from moesaic.degrade.sheet import COLUMNS, SIDE, caption, contact_sheet
+from moesaic.degrade.use import degrade
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (40, 30), (1, 1), (500, 1)])
@@ -28,3 +29,13 @@ def test_a_seed_gives_one_sheet(picture):
     one, same, other = (contact_sheet(picture(), seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+def test_a_caption_tells_the_severity_that_makes_the_picture_again(picture):
+    assert caption(degrade(picture(), "low_light", severity=0.42)) == "low light 0.42"
+    drawn = degrade(picture(), "rain", seed=3)
+    assert caption(drawn) == f"rain {drawn.params['severity']:.2f}"
+    assert caption(degrade(picture(), "composite", severity=0.3)) == "composite 0.30"
+    apart = degrade(picture(), "composite", family="haze+jpeg")
+    one, other = (part["params"]["severity"] for part in apart.params["parts"])
+    assert caption(apart) == f"composite {one:.2f}, {other:.2f}"

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import moesaic
 from moesaic.degrade import FAMILIES, KINDS, NAMED_FAMILIES
@@ -13,6 +14,7 @@ from moesaic.degrade.draw import draw
 from moesaic.degrade.ranges import RANGES
 from moesaic.degrade.use import Degraded, degrade
 from moesaic.errors import ArgumentError, ShapeError
+from moesaic.picture import Picture
 
 EVERY_FAMILY = [(kind, name) for table in (FAMILIES, NAMED_FAMILIES) for kind in table for name in table[kind]]
 
@@ -83,6 +85,9 @@ def test_a_family_is_made_when_it_is_named(picture, kind, family):
         assert degraded.pixels.shape[0] == side
     elif family == "unclipped":
         assert degraded.pixels.min() < 0
+    elif kind == "grain":
+        assert (degraded.params["common"] == 1) == (family == "grey")
+        assert (degraded.params["quality"] > 0) == (family == "camera")
     elif kind != "noise":
         assert f'"{family}"' in json.dumps(degraded.params)
 
@@ -136,7 +141,8 @@ def test_other_shapes_are_refused(shape):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "fog"}, "the kind is one of noise"),
+        ({"kind": "fog"}, "the kind is one of noise.*, not 'fog'; did you mean haze"),
+        ({"kind": None}, "not None$"),
         ({"severity": 1.5}, "severity is a number from 0 to 1"),
         ({"severity": float("nan")}, "severity is a number from 0 to 1"),
         ({"seed": -1}, "seed is a whole number"),
@@ -162,3 +168,22 @@ def test_what_means_nothing_is_refused_in_one_line(picture, options, words):
 def test_values_that_are_no_picture_are_refused(pixels):
     with pytest.raises(ArgumentError):
         degrade(pixels, "noise")
+
+
+@pytest.mark.parametrize("source", ["street.png", Image.new("RGB", (4, 4)), Picture(pixels=np.zeros((4, 4, 3), "f4"))])
+def test_what_is_no_array_is_told_how_to_become_one(source):
+    with pytest.raises(ArgumentError, match=r"pass moesaic\.read_picture\(x\)\.pixels"):
+        degrade(source, "noise")
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((4, 4), r"numpy\.stack\(\[x, x, x\], axis=2\)"),
+        ((4, 4, 1), r"x\.repeat\(3, axis=2\)"),
+        ((4, 4, 4), r"x\[\.\.\., :3\]"),
+    ],
+)
+def test_other_channels_are_told_how_to_become_three(shape, words):
+    with pytest.raises(ShapeError, match=rf"\(H, W, 3\), not .*; .*{words}"):
+        degrade(np.zeros(shape, np.uint8), "noise")

@@ -8,7 +8,7 @@ import pytest
 from moesaic import sheet
 from moesaic.picture import Picture
 from moesaic.restore import explanation as drawing
-from moesaic.restore.explanation import WIDTH, Choice, explanation, spoken
+from moesaic.restore.explanation import WIDTH, Choice, explanation, found_in_words, spoken
 
 PROBABILITIES, COSTS = (0.0, 0.25, 0.75), (0.0, 0.1, 0.2)
 
@@ -137,3 +137,9 @@ def test_names_for_people():
     assert [spoken(label) for label in ("noise", "jpeg", "low_light", "lens_flare")] == [
         *("noise", "JPEG", "low light", "lens flare")
     ]
+
+
+def test_what_was_found_in_words():
+    assert found_in_words({"jpeg": 0.61, "noise": 0.5, "low_light": 0.97}) == "low light 97%, JPEG 61%"
+    assert found_in_words({"noise": 0.5, "jpeg": 0.1}) == "no damage found"
+    assert found_in_words({}) == ""

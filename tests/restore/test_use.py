@@ -20,6 +20,7 @@ from moesaic.metrics import psnr
 from moesaic.picture import Picture
 from moesaic.registry import Registry
 from moesaic.restore import use
+from moesaic.restore.explanation import found_in_words
 from moesaic.restore.models import DEFAULT_MODEL, registry
 from moesaic.restore.network import MoceLite
 from moesaic.restore.published import MoceIR
@@ -202,7 +203,7 @@ class TestOptions:
         ("options", "says"),
         [
             *(({"strength": value}, "strength is a number from 0") for value in (-0.1, 1.1, float("nan"), "1", True)),
-            *(({"price": value}, "price is a number of dB from 0 up") for value in (-1, float("inf"), "0")),
+            *(({"price": value}, "price is a number of dB from 0 to 1000") for value in (-1, 1001, float("inf"), "0")),
             *(({"tile": value}, "tile is a whole number of px") for value in (0, 1.5, "64")),
         ],
     )
@@ -222,7 +223,7 @@ class TestModels:
         own.add("moce_lite", MoceLite)
         own.add_weights("tiny", weights, missing="")
         assert restore(photo, "tiny", registry=own, device="cpu").card.name == "tiny"
-        with pytest.raises(ModelError, match="'tinny' is no model and no file; did you mean tiny"):
+        with pytest.raises(ModelError, match="'tinny' is no model here and no file; did you mean tiny"):
             restore(photo, "tinny", registry=own)
 
     def test_an_unknown_name(self, photo):
@@ -262,6 +263,27 @@ class TestModels:
         slow, fast = (restore(photo, weights, device=device) for device in ("cpu", "cuda"))
         assert slow.experts == fast.experts
         assert abs(slow.picture.pixels - fast.picture.pixels).max() < 0.01
+
+
+class TestWhatIsTold:
+    def test_a_short_repr(self, network, photo):
+        found = restore(photo, network)
+        named = found_in_words(found.detected)
+        assert repr(found) == f"Restored(128x96, {named}, {found.cost:.0%} of the dearest decoder)"
+        assert repr(replace(found, labels=(), decision=replace(found.decision, present=None))).count(",") == 1
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_change_is_that_of_the_colours_as_they_show(self, network, photo, channels):
+        pixels = np.concatenate([photo, photo[..., :1]], axis=2)[
+            ..., [[0], [0, 3], [0, 1, 2], [0, 1, 2, 3]][channels - 1]
+        ]
+        found = restore(pixels, network)
+        alpha = pixels[..., -1:] if channels in (2, 4) else 1
+        colours = slice(0, channels - 1) if channels in (2, 4) else slice(None)
+        apart = abs((found.picture.pixels - pixels)[..., colours] * alpha)
+        assert found.change == pytest.approx(255 * apart.mean(), rel=1e-4)
+        assert found.change > 0
+        assert restore(pixels, network, strength=0).change == 0
 
 
 class TestBadPictures:

@@ -2,7 +2,6 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +11,23 @@ import typer
 import moesaic
 from moesaic.cli import places
 from moesaic.cli.endings import ending
-from moesaic.cli.options import PIXELS, Carry, Force, Inputs, Json, Metadata, Output, PixelLimit, Quiet, Recursive
+from moesaic.cli.options import (
+    PIXELS,
+    Carry,
+    Force,
+    Inputs,
+    Json,
+    Metadata,
+    Output,
+    PixelLimit,
+    Quiet,
+    Recursive,
+    read_share,
+)
 from moesaic.cli.report import Figures, Report
 from moesaic.cli.runs import run
 from moesaic.degrade import KINDS
+from moesaic.degrade.naming import did_you_mean
 from moesaic.errors import ArgumentError, PictureError
 
 if TYPE_CHECKING:
@@ -28,17 +40,6 @@ if TYPE_CHECKING:
 _SHEET = "degradations"  # how the name of a contact sheet ends, before the suffix
 
 
-def read_severity(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise typer.BadParameter(f"{text!r} is no number from 0 to 1")
-    return value
-
-
 @ending
 def degrade(
     inputs: Inputs,
@@ -49,7 +50,7 @@ def degrade(
     severity: Annotated[
         float | None,
         typer.Option(
-            parser=read_severity,
+            parser=read_share,
             metavar="SEVERITY",
             help="0 the mildest of the kind, 1 the strongest.",
             show_default="drawn",
@@ -71,7 +72,9 @@ def degrade(
             show_default=False,
         ),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Write a sheet of all kinds instead.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Write a sheet of all kinds instead, each with its severity.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Same seed, same degradation, everywhere.")] = 0,
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -88,14 +91,13 @@ def degrade(
         raise ArgumentError(f"{params} says everything; leave --kind, --severity and --family out")
     kind = held["kind"] if held is not None else kind
     if not show and kind not in KINDS:
-        raise ArgumentError(f"--kind is one of {', '.join(KINDS)}; or --show for all of them")
+        wrong = "; or --show for all of them" if kind is None else f", not {kind!r}{did_you_mean(kind)}"
+        raise ArgumentError(f"--kind is one of {', '.join(KINDS)}{wrong}")
     end = _SHEET if show else kind
     jobs = places.settle(
         inputs, output, name=lambda source: f"{source.stem}.{end}.png", accepts=_is_source, recursive=recursive
     )
     report = Report("degrade", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic import image, picture_files
     from moesaic.degrade import use
 

@@ -77,8 +77,6 @@ def denoise(
         inputs, output, name=lambda source: f"{source.stem}{_OWN_WORK}.png", accepts=_is_source, recursive=recursive
     )
     report = Report("denoise", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic import image, picture_files
 
     for job in jobs[:1]:  # the others of several are named here

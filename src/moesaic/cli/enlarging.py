@@ -15,14 +15,17 @@ from moesaic.cli.options import (
     PIXELS,
     Carry,
     Force,
+    Format,
     Inputs,
     Json,
     Metadata,
     Output,
     PixelLimit,
+    Quality,
     Quiet,
     Recursive,
     positive,
+    read_format,
     read_size,
 )
 from moesaic.cli.report import Figures, Report
@@ -66,13 +69,8 @@ def enlarge(
         int | None,
         typer.Option(min=1, help="Mixtures that are averaged; fewer are quicker and less good.", show_default="6"),
     ] = None,
-    format: Annotated[
-        str,
-        typer.Option(metavar="SUFFIX", help="Where -o names no file: png, jpg, webp, avif, tif or bmp."),
-    ] = "png",
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="For jpg, webp and avif.", show_default=False)
-    ] = None,
+    format: Format = "png",
+    quality: Quality = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and machine, same picture.")] = 0,
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -86,17 +84,13 @@ def enlarge(
         raise ArgumentError("--scale and --size exclude each other; state one of them")
     if scale is not None and scale <= 1:
         raise ArgumentError(f"--scale {scale:g} makes nothing larger; give a factor above 1")
-    if not format.removeprefix(".").isalnum():
-        raise ArgumentError(
-            f"--format {format!r} is no suffix of a picture file; write png, jpg, webp, avif, tiff or bmp"
-        )
-    width_height = read_size(size)
+    width_height, suffix = read_size(size), read_format(format)
     factor = 2.0 if scale is None and width_height is None else scale
     change = places.change_told(scale=factor, size=width_height, region=None, layers=None)
     jobs = places.settle(
         inputs,
         output,
-        name=lambda source: f"{source.stem}{change}.{format.removeprefix('.')}",
+        name=lambda source: f"{source.stem}{change}.{suffix}",
         accepts=lambda path: _is_source(path, change),
         recursive=recursive,
     )

@@ -62,6 +62,31 @@ def read_positive(text: str) -> float:
     return value
 
 
+def read_share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{text!r} is no number from 0 to 1")
+    return value
+
+
+def read_format(text: str) -> str:
+    """The suffix of a picture file without its dot, from `jpg` or `.jpg`; whether it is known shows later.
+
+    Raises:
+        ArgumentError: the text is no suffix.
+    """
+    suffix = text.removeprefix(".")
+    if not suffix.isalnum():
+        raise ArgumentError(
+            f"--format {text!r} is no suffix of a picture file; write png, jpg, webp, avif, tiff or bmp"
+        )
+    return suffix
+
+
 def positive(meaning: str, metavar: str = "NUMBER") -> typer.models.OptionInfo:
     """An option that takes a number above 0."""
     option: typer.models.OptionInfo = typer.Option(
@@ -77,10 +102,15 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUTPUT",
-        help="One input: the file to write. Several, or a folder: a folder. Without it: beside each input.",
+        help="One input: the file to write. Several, or a folder: a folder. The name of a new folder ends in a slash. "
+        "Without it: beside each input.",
         show_default=False,
     ),
 ]
+Format = Annotated[
+    str, typer.Option(metavar="SUFFIX", help="Where -o names no file: png, jpg, webp, avif, tif or bmp.")
+]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpg, webp and avif.", show_default=False)]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders; mirror the tree.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace outputs that are there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each input, and nothing else.")]

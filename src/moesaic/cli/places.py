@@ -44,8 +44,8 @@ def settle(
         recursive: look into the folders of folders as well.
 
     Raises:
-        ArgumentError: several inputs and `output` is a file, two inputs would share an output, or an output would
-            replace an input.
+        ArgumentError: several inputs and `output` is a file, two inputs would share an output, an output would
+            replace an input, or there is nothing to do.
     """
     if output == "":
         raise ArgumentError("the output has an empty name")
@@ -69,6 +69,8 @@ def settle(
                 below = source.relative_to(given).parent if source != given else Path()
                 place = target / below / name(source)
             jobs.append(Job(source=source, output=place, found=source != given, within=within))
+    if not jobs:
+        raise ArgumentError(_nothing_in(inputs, accepts, recursive))
     refuse_clashes(jobs)
     return jobs
 
@@ -113,6 +115,14 @@ def change_told(
         told += f".x{scale:g}"
     if size is not None:
         told += f".{size[0]}x{size[1]}"
+    return told
+
+
+def _nothing_in(folders: Sequence[Path], accepts: Callable[[Path], bool], recursive: bool) -> str:
+    """That folders hold no input, and whether those below them do."""
+    told = f"there is nothing to do: no input of the kind that this verb takes is in {', '.join(map(str, folders))}"
+    if not recursive and any(True for folder in folders for _ in _files(folder, accepts, recursive=True)):
+        told += "; folders below hold some: --recursive looks into them"
     return told
 
 

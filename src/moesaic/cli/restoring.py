@@ -1,6 +1,7 @@
 """The verb `restore`: pictures without their damage."""
 
 # Annotations are real here, not postponed: typer evaluates them.
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,18 +9,22 @@ import typer
 
 import moesaic
 from moesaic.cli import places
-from moesaic.cli.endings import ending
+from moesaic.cli.endings import ending, say
 from moesaic.cli.options import (
     PIXELS,
     Carry,
     Force,
+    Format,
     Inputs,
     Json,
     Metadata,
     Output,
     PixelLimit,
+    Quality,
     Quiet,
     Recursive,
+    read_format,
+    read_share,
 )
 from moesaic.cli.places import Job
 from moesaic.cli.report import Figures, Report
@@ -29,7 +34,6 @@ from moesaic.errors import PictureError
 
 _OWN_WORK = ".restored"  # how the names of what this verb writes end, before the suffix
 _EXPLAINED = ".explained.png"
-_TOLD = 0.1  # the probability from which a degradation is told of
 
 
 @ending
@@ -42,14 +46,18 @@ def restore(
             metavar="NAME|FILE", help="A name from `moesaic models`, or a weights file.", show_default="the shipped one"
         ),
     ] = None,
-    strength: Annotated[float, typer.Option(min=0, max=1, help="How much of the change to make; 0 is none.")] = 1.0,
+    strength: Annotated[
+        float,
+        typer.Option(parser=read_share, metavar="STRENGTH", help="How much of the change to make: 0 none, 1 all."),
+    ] = 1.0,
     price: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="DB",
-            help="What the compute of a whole decoder must gain; 0 takes whoever helps most, more is quicker.",
-            show_default="the model's own",
+            help="For research: the decibels that the compute of a whole decoder must be worth. 0 takes the experts "
+            "that help most, whatever they cost; more is quicker.",
+            show_default="the model's own, as its training set it",
         ),
     ] = None,
     tile: Annotated[
@@ -59,6 +67,8 @@ def restore(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what was found, who was chosen, and what that cost.")
     ] = False,
+    format: Format = "png",
+    quality: Quality = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -68,15 +78,18 @@ def restore(
     quiet: Quiet = False,
 ) -> int:
     """Take noise, rain, haze, snow, blur, darkness and traces of compression out of pictures."""
+    suffix = read_format(format)
     jobs = places.settle(
-        inputs, output, name=lambda source: f"{source.stem}{_OWN_WORK}.png", accepts=_is_source, recursive=recursive
+        inputs,
+        output,
+        name=lambda source: f"{source.stem}{_OWN_WORK}.{suffix}",
+        accepts=_is_source,
+        recursive=recursive,
     )
     if explain:
         drawings = [Job(source=job.source, output=_explained(job.output)) for job in jobs if job.output is not None]
         places.refuse_clashes([*jobs, *drawings])
     report = Report("restore", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic import image, picture_files
     from moesaic.files import refuse_existing
     from moesaic.restore.models import DEFAULT_MODEL
@@ -90,18 +103,19 @@ def restore(
     def work(job: Job) -> Figures:
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
+        replaced = force or job.found  # in a folder: what an interrupted run drew of a picture that it did not write
         if job.output is not None:
-            image.refuse_unfit(picture, job.output)  # now, not after minutes of work
+            image.refuse_unfit(picture, job.output, quality=quality)  # now, not after minutes of work
         if drawing is not None:
-            refuse_existing(drawing, force=force)
+            refuse_existing(drawing, force=replaced)
         news = TileNews(report, "restore")
         found = mend(
             picture, network, strength=strength, price=price, tile=tile, pixel_limit=pixel_limit, progress=news.tile
         )
         if drawing is not None:  # first: an output that is there says that all of it is done
-            moesaic.write_picture(found.routing_picture(), drawing, force=force, metadata=metadata.value)
+            moesaic.write_picture(found.routing_picture(), drawing, force=replaced, metadata=metadata.value)
         if job.output is not None:
-            moesaic.write_picture(found.picture, job.output, force=force, metadata=metadata.value)
+            moesaic.write_picture(found.picture, job.output, quality=quality, force=force, metadata=metadata.value)
         return {
             "width": picture.width,
             "height": picture.height,
@@ -109,24 +123,24 @@ def restore(
             "licence": None if found.card is None else found.card.licence,
             "detected": _rounded(found.detected),
             "severity": _rounded(found.severity),
+            "changed": round(found.change, 4),
             "experts": found.experts,
             "cost": round(found.cost, 4),
             "explained": None if drawing is None else str(drawing),
         }
 
+    if explain and not (force or quiet) and (left := sum(map(_unexplained, jobs))):
+        say(f"{left} restored before and not explained: what is there is kept; --force restores and explains anew")
     return run(jobs, work, report, force=force)
 
 
 def _told(figures: Figures) -> str:
-    """What was found, the most likely first, who was chosen, and what that cost."""
-    from moesaic.restore.explanation import spoken
+    """What was found, how much was changed, and what that cost."""
+    from moesaic.restore.explanation import found_in_words
 
-    detected = sorted(figures["detected"].items(), key=lambda item: -item[1])
-    found = [f"{spoken(label)} {share:.0%}" for label, share in detected if share >= _TOLD]
-    named = ", ".join(found) or ("no damage found" if detected else "")
-    experts = "/".join(str(expert) for expert in figures["experts"].values())
-    spent = f"experts {experts}, {figures['cost']:.0%} of the dearest decoder, {figures['seconds']:.2f} s"
-    return f"{named}; {spent}" if named else spent
+    named = found_in_words(figures["detected"])
+    told = f"changed by {figures['changed']:.1f} levels, {figures['cost']:.0%} of the dearest decoder"
+    return f"{named}; {told}, {figures['seconds']:.2f} s" if named else f"{told}, {figures['seconds']:.2f} s"
 
 
 def _rounded(shares: dict[str, float]) -> dict[str, float]:
@@ -136,6 +150,13 @@ def _rounded(shares: dict[str, float]) -> dict[str, float]:
 def _explained(output: Path) -> Path:
     """Where the explanation of an output goes: `dusk.explained.png` beside `dusk.restored.png`, or `dusk.png`."""
     return output.with_name(output.stem.removesuffix(_OWN_WORK) + _EXPLAINED)
+
+
+def _unexplained(job: Job) -> bool:
+    """Whether it will be kept as it is, without an explanation."""
+    if job.output is None or not job.found:
+        return False
+    return os.path.lexists(job.output) and not os.path.lexists(_explained(job.output))
 
 
 def _is_source(path: Path) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from moesaic.cli.endings import ALL_DONE, NOTHING_DONE, SOME_FAILED, say
+from moesaic.cli.endings import ALL_DONE, NOTHING_DONE, SOME_FAILED
 from moesaic.errors import OutputExistsError, PictureError
 from moesaic.files import refuse_existing
 
@@ -23,14 +23,11 @@ def run(jobs: Sequence[Job], work: Callable[[Job], Figures], report: Report, *, 
     found in a folder: a run over a folder can be repeated and does only what is missing.
 
     Args:
-        jobs: what to do.
+        jobs: what to do; at least one.
         work: does one of them, and returns its figures.
         report: told of each.
         force: replace outputs that are there.
     """
-    if not jobs:
-        say("there is nothing to do: no input of the kind that this verb takes")
-        return NOTHING_DONE
     failed = 0
     for job in jobs:
         started = time.perf_counter()

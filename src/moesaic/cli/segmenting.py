@@ -2,6 +2,7 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -23,6 +24,7 @@ from moesaic.cli.options import (
     PixelLimit,
     Quiet,
     Recursive,
+    read_share,
 )
 from moesaic.cli.report import Figures, Report
 from moesaic.cli.runs import run
@@ -65,7 +67,10 @@ def segment(
     tile: Annotated[
         int | None, typer.Option(min=1, metavar="PX", help="Side of the tiles.", show_default=False)
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours over the picture.")] = 0.5,
+    opacity: Annotated[
+        float,
+        typer.Option(parser=read_share, metavar="OPACITY", help="Of the colours over the picture."),
+    ] = 0.5,
     legend: Annotated[
         bool, typer.Option("--legend/--no-legend", help="Below the picture, what the colours mean.")
     ] = True,
@@ -90,8 +95,6 @@ def segment(
         if job.output is not None:
             _check_output(job.output, labels)
     report = Report("segment", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic.segment.models import DEFAULT_MODEL, registry
     from moesaic.segment.use import segment as find
     from moesaic.training.device import pick_device
@@ -126,10 +129,10 @@ def segment(
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to list, such as '*camvid*'.")] = "*",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each model, and nothing else.")
+        bool, typer.Option("--json", help="Print all that is known, one JSON object for each model, and nothing else.")
     ] = False,
 ) -> int:
-    """List the models: architectures to train, and trained weights with their licence and scores."""
+    """List the models: architectures to train, and trained weights with their licence and a score."""
     from moesaic import zoo
 
     names = zoo.list_models(pattern)
@@ -147,10 +150,18 @@ def models(
         if card is None:
             typer.echo(f"{name:<{width}}  architecture, to be trained")
             continue
-        scores = "".join(f", {what} {value:g}" for what, value in card.scores.items())
-        told = f"{card.task} on {card.data}, {card.parameters:,} parameters, weights under {card.licence}{scores}"
+        told = f"{card.task}, {card.parameters:,} parameters, weights under {card.licence}{_headline(card.scores)}"
         typer.echo(f"{name:<{width}}  {one_line(told)}")
     return ALL_DONE
+
+
+def _headline(scores: Mapping[str, float]) -> str:
+    """One score of several: the first on test pictures, or the first of all."""
+    if not scores:
+        return ""
+    name = next((name for name in scores if "test" in name), next(iter(scores)))
+    more = f" ({len(scores) - 1} more with --json)" if len(scores) > 1 else ""
+    return f", {name} {scores[name]:.4g}{more}"
 
 
 def _told(figures: Figures) -> str:

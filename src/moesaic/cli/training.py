@@ -10,6 +10,7 @@ import typer
 
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
 from moesaic.cli.options import Quiet, positive, read_size
+from moesaic.cli.training_estimator import estimator
 from moesaic.cli.training_restore import restore
 from moesaic.cli.training_run import (
     AsJson,
@@ -29,6 +30,7 @@ from moesaic.errors import ArgumentError
 app = typer.Typer(no_args_is_help=True)
 app.command()(restore)
 app.command()(upscale)
+app.command()(estimator)
 
 _TRAINED = "Train networks of your own; every run can be interrupted and goes on where it was."
 

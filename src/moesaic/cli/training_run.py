@@ -44,13 +44,15 @@ def read_shares(option: str, text: str | None, example: str) -> dict[str, float]
     """Names and their shares; None for None.
 
     Raises:
-        ArgumentError: it is no such list.
+        ArgumentError: it is no such list, or states a name twice.
     """
     if text is None:
         return None
     shares: dict[str, float] = {}
     for part in text.split(","):
         name, _, share = part.partition("=")
+        if name.strip() in shares:
+            raise ArgumentError(f"{option} {text!r} states {name.strip()!r} twice")
         try:
             shares[name.strip()] = float(share)
         except ValueError:

@@ -12,20 +12,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import moesaic
-from moesaic.cli import auditing, degrading, denoising, enlarging, places, restoring, segmenting, training, upscaling
+from moesaic.cli import (
+    auditing,
+    degrading,
+    denoising,
+    enlarging,
+    estimating,
+    places,
+    restoring,
+    segmenting,
+    training,
+    upscaling,
+)
 from moesaic.cli.endings import ALL_DONE, ending
 from moesaic.cli.options import (
     PIXELS,
     Carry,
     Force,
+    Format,
     Inputs,
     Json,
     Metadata,
     Output,
     PixelLimit,
+    Quality,
     Quiet,
     Recursive,
     positive,
+    read_format,
     read_region,
     read_size,
 )
@@ -137,16 +151,11 @@ def decode(
     layers: Annotated[
         int | None, typer.Option(min=1, help="Read only the first layers: a coarser picture.", show_default=False)
     ] = None,
-    format: Annotated[
-        str,
-        typer.Option(metavar="SUFFIX", help="Where -o names no file: png, jpg, webp, avif, tif or bmp."),
-    ] = "png",
+    format: Format = "png",
     depth: Annotated[
         int | None, typer.Option(min=8, max=16, help="Bits a channel, 8 or 16; as in the source.", show_default=False)
     ] = None,
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="For jpg, webp and avif.", show_default=False)
-    ] = None,
+    quality: Quality = None,
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
     recursive: Recursive = False,
@@ -159,16 +168,12 @@ def decode(
         raise ArgumentError("--scale and --size exclude each other; state one of them")
     if depth not in (None, 8, 16):
         raise ArgumentError(f"--depth is 8 or 16, not {depth}")
-    if not format.removeprefix(".").isalnum():
-        raise ArgumentError(
-            f"--format {format!r} is no suffix of a picture file; write png, jpg, webp, avif, tiff or bmp"
-        )
-    width_height, box = read_size(size), read_region(region)
+    width_height, box, suffix = read_size(size), read_region(region), read_format(format)
     change = places.change_told(scale=scale, size=width_height, region=box, layers=layers)
     jobs = places.settle(
         inputs,
         output,
-        name=lambda source: f"{source.stem}{change}.{format.removeprefix('.')}",
+        name=lambda source: f"{source.stem}{change}.{suffix}",
         accepts=_is_moe,
         recursive=recursive,
     )
@@ -260,6 +265,7 @@ app.command()(denoising.denoise)
 app.command()(enlarging.enlarge)
 app.command()(restoring.restore)
 app.command()(upscaling.upscale)
+app.command()(estimating.estimate)
 app.command()(segmenting.segment)
 app.command()(degrading.degrade)
 app.add_typer(training.app, name="train")

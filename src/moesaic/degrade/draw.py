@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moesaic.degrade.naming import did_you_mean
 from moesaic.degrade.ranges import (
     COMPOSITE_SEVERITY,
     FACTORS,
@@ -22,10 +23,10 @@ from moesaic.degrade.ranges import (
     SNOW_LAYERS,
     at,
 )
-from moesaic.degrade.told import MAX_SEED, rounded
+from moesaic.degrade.told import MAX_SEED, rounded, shortly
 from moesaic.degrade.wild import draw_steps
 from moesaic.errors import ArgumentError
-from moesaic.values import is_number
+from moesaic.values import is_a, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,10 +58,12 @@ def draw(
         ArgumentError: the kind or the family is unknown, or the severity is no number from 0 to 1.
     """
     if kind not in KINDS:
-        raise ArgumentError(f"the kind is one of {', '.join(KINDS)}, not {kind!r}")
+        raise ArgumentError(f"the kind is one of {', '.join(KINDS)}, not {kind!r}{did_you_mean(kind)}")
     given = severity
     if given is not None and not (is_number(given) and 0 <= given <= 1):
-        raise ArgumentError(f"the severity is a number from 0 to 1, not {severity!r}")
+        raise ArgumentError(f"the severity is a number from 0 to 1, not {shortly(severity)}")
+    if family is not None and not is_a(family, str):
+        raise ArgumentError(f"the family is a name, not {type(family).__name__}")
     strength = rounded(rng.random() if given is None else given)
     if kind == "composite":
         return _composite(rng, height, width, given, family)

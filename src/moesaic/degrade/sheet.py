@@ -1,7 +1,8 @@
-"""A contact sheet: one picture in all of its degradations, each with its name."""
+"""A contact sheet: one picture in all of its degradations, each with its name and severity."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from moesaic.degrade.filters import resize
 from moesaic.degrade.ranges import KINDS
-from moesaic.degrade.use import degrade
+from moesaic.degrade.use import Degraded, degrade
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,18 +42,28 @@ def contact_sheet(pixels: NDArray[Any], *, seed: int = 0, severity: float | None
         clean = np.clip(resize(clean, height, width), 0, 1)
     cells = {"clean": np.floor(clean * 255 + 0.5).astype(np.uint8)}
     for kind in KINDS:
-        cells[kind] = degrade(clean, kind, seed=seed, severity=severity).levels()
+        degraded = degrade(clean, kind, seed=seed, severity=severity)
+        cells[caption(degraded)] = degraded.levels()
     return _drawn(cells)
+
+
+def caption(degraded: Degraded) -> str:
+    """Its kind and how severe it is, as "low light 0.42"; of a composite each part, where they are not alike."""
+    parts = degraded.params.get("parts", [{"params": degraded.params}])
+    severities = dict.fromkeys(f"{part['params']['severity']:.2f}" for part in parts)
+    return f"{degraded.kind.replace('_', ' ')} {', '.join(severities)}"
 
 
 def _drawn(cells: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     height, width = next(iter(cells.values())).shape[:2]
-    across, down = max(width, 90) + _GAP, height + _CAPTION + _GAP  # a caption needs some 90 px
+    font = ImageFont.load_default(11)
+    widest = max(math.ceil(font.getlength(name)) for name in cells)
+    across, down = max(width, widest) + _GAP, height + _CAPTION + _GAP
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * across + _GAP, rows * down + _GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    pen = ImageDraw.Draw(sheet)
     for place, (name, cell) in enumerate(cells.items()):
         left, top = _GAP + place % COLUMNS * across, _GAP + place // COLUMNS * down
         sheet.paste(Image.fromarray(cell), (left, top))
-        pen.text((left, top + height + 1), name.replace("_", " "), fill="black", font=font)
+        pen.text((left, top + height + 1), name, fill="black", font=font)
     return np.asarray(sheet)

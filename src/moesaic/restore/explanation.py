@@ -65,6 +65,17 @@ def spoken(label: str) -> str:
     return _SPOKEN.get(label, label.replace("_", " "))
 
 
+def found_in_words(detected: Mapping[str, float]) -> str:
+    """The degradations that count as found, the most likely first: "rain 97%, JPEG 61%", or "no damage found".
+
+    Args:
+        detected: the probability of each; empty where the network names none, and then the text is, too.
+    """
+    likely = sorted(detected.items(), key=lambda item: -item[1])
+    found = [f"{spoken(label)} {percent(probability)}" for label, probability in likely if probability > FOUND]
+    return ", ".join(found) or ("no damage found" if detected else "")
+
+
 def explanation(
     before: Picture,
     after: Picture,

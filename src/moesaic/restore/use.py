@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,14 +15,16 @@ from torch import nn
 from moesaic.errors import ArgumentError, ModelError
 from moesaic.image import PIXEL_LIMIT, read_picture
 from moesaic.picture import Picture
-from moesaic.restore.explanation import Choice, explanation
+from moesaic.registry import Registry
+from moesaic.restore.explanation import Choice, explanation, found_in_words
+from moesaic.restore.gain_gate import checked_price
 from moesaic.restore.models import DEFAULT_MODEL
 from moesaic.restore.models import registry as _registry
 from moesaic.restore.network import MoceLite
 from moesaic.restore.tiled import decide, restore_tiled
 from moesaic.routing.collect import routed_layers
 from moesaic.training.device import channels_last, pick_device
-from moesaic.values import is_number, is_whole
+from moesaic.values import is_a, is_number, is_whole
 from moesaic.weights_file import card_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from moesaic.image import PictureSource
-    from moesaic.registry import Registry
     from moesaic.restore.decision import Decision
     from moesaic.weights_file import Card
 
@@ -47,6 +47,11 @@ class Restored:
     labels: tuple[str, ...]  # of the degradations that the network names; empty where it names none
     choices: tuple[Choice, ...]  # of each routed layer, in the order of the network's layers
     card: Card | None  # of the model; None for one that was not loaded from a file
+
+    def __repr__(self) -> str:
+        size = f"{self.picture.width}x{self.picture.height}"
+        parts = (size, found_in_words(self.detected), f"{self.cost:.0%} of the dearest decoder")
+        return f"Restored({', '.join(part for part in parts if part)})"
 
     @property
     def detected(self) -> dict[str, float]:
@@ -67,6 +72,11 @@ class Restored:
     def cost(self) -> float:
         """The share of the dearest decoder that was spent, in (0, 1]."""
         return float(self.decision.cost[0])
+
+    @property
+    def change(self) -> float:
+        """How far the colours as they show are from what they were: mean absolute difference, in levels of 255."""
+        return float((_as_it_shows(self.picture) - _as_it_shows(self.source)).abs_().mean()) * 255
 
     def routing_picture(self) -> Picture:
         """Before and after, what was found, who was chosen, and the cost; see `moesaic.restore.explanation`."""
@@ -108,8 +118,8 @@ def restore(
         model: the name of trained weights, a file that a training run wrote or its folder, or a network, which stays on
             its device. The shipped model unless given.
         strength: how much of the change is made: 1 all of it, 0 none, which hands the picture back as it came.
-        price: dB that the compute of a whole decoder must be worth: 0 takes whoever helps most, more spares compute.
-            The model's own unless given.
+        price: dB that the compute of a whole decoder must be worth, to 1000: 0 takes whoever helps most, more spares
+            compute. The model's own unless given.
         tile: side of the tiles, px, rounded up to a multiple of 16. Unless given, one piece up to 1.5 megapixels as far
             as memory allows, and 768 px beyond.
         device: for a named model: "auto" (CUDA where it works), "cpu", "cuda", ...
@@ -126,6 +136,8 @@ def restore(
         BackendError: the device cannot be used here.
     """
     _check(strength, price, tile)
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress is a function of two numbers, not {type(progress).__name__}")
     read = read_picture(picture, pixel_limit=pixel_limit)
     if isinstance(model, nn.Module):
         network = model
@@ -159,9 +171,11 @@ def load_network(
 
     Raises:
         ModelError: the model is unknown, missing or damaged.
-        ArgumentError: the device is unknown.
+        ArgumentError: the device is unknown, or `registry` is none.
         BackendError: the device cannot be used here.
     """
+    if not is_a(registry, Registry):
+        raise ArgumentError(f"registry is a moesaic Registry, not {type(registry).__name__}")
     network = registry.load(model, device=str(pick_device(device)))
     channels_last(network)
     return network
@@ -175,8 +189,8 @@ def _check(strength: float, price: float | None, tile: int | None) -> None:
     """
     if not (is_number(strength) and 0 <= strength <= 1):
         raise ArgumentError(f"strength is a number from 0 (no change) to 1 (all of it), not {strength!r}")
-    if price is not None and not (is_number(price) and 0 <= price < math.inf):
-        raise ArgumentError(f"price is a number of dB from 0 up, not {price!r}")
+    if price is not None:
+        checked_price(price)
     if tile is not None and not is_whole(tile, 1):
         raise ArgumentError(f"tile is a whole number of px, at least 1, not {tile!r}")
 
