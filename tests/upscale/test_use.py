@@ -131,7 +131,7 @@ def test_wrong_pictures(network, tmp_path):
 
 
 def test_wrong_models(network, tmp_path):
-    with pytest.raises(ModelError, match="no model and no file"):
+    with pytest.raises(ModelError, match="no model here and no file"):
         upscale(picture(), 2, "compact_upskale")
     with pytest.raises(ArgumentError, match="no upscaler"):
         load_network("moce_lite_restore", registry=zoo.registry)

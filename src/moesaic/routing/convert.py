@@ -96,9 +96,9 @@ def sparsify(
     if not inplace:
         model = copy.deepcopy(model)
     layers = dict(model.named_modules(remove_duplicate=False))
-    names = _names(layers, where)
+    names = names_of(layers, where)
     for name in names:  # all are looked at before the first is replaced
-        _refuse(name, layers[name])
+        refuse(name, layers[name])
     made: dict[int, RoutedLayer] = {}  # a layer that is used in several places stays one layer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -138,7 +138,23 @@ def _gate_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(options or {})
 
 
-def _names(layers: Mapping[str, nn.Module], where: Where) -> list[str]:
+def names_of(
+    layers: Mapping[str, nn.Module],
+    where: Where,
+    objection: Callable[[nn.Module], str | None] | None = None,
+) -> list[str]:
+    """The names of the layers that `where` means, as `sparsify` reads it.
+
+    A pattern finds only layers that can be converted; what a name or a function chooses is not looked at.
+
+    Args:
+        layers: all modules of a model by name.
+        where: a name, a pattern, several of these, or a function.
+        objection: why a layer cannot be converted, or None where it can; that of `sparsify` unless given.
+
+    Raises:
+        ArgumentError: `where` means no layer, or is none of these.
+    """
     if callable(where):
         names = [name for name, layer in layers.items() if where(name, layer)]
         if not names:
@@ -148,36 +164,34 @@ def _names(layers: Mapping[str, nn.Module], where: Where) -> list[str]:
     patterns = [item for item in given if isinstance(item, str)]
     if not patterns or len(patterns) < len(given):
         raise ArgumentError(f"where is a layer's name, a pattern, several of these, or a function, not {where!r}")
+    able = [name for name, layer in layers.items() if (objection or objection_to)(layer) is None]
     names = []
     for pattern in patterns:
-        if pattern in layers:
-            found = [pattern]
-        else:
-            found = [name for name, layer in layers.items() if fnmatchcase(name, pattern) and _convertible(layer)]
+        found = [pattern] if pattern in layers else [name for name in able if fnmatchcase(name, pattern)]
         if not found:
-            raise ArgumentError(f"where={pattern!r} names no layer of this model; {_suggestion(pattern, layers)}")
+            raise ArgumentError(f"where={pattern!r} names no layer of this model; {_suggestion(pattern, able)}")
         names += found
     return list(dict.fromkeys(names))
 
 
-def _suggestion(pattern: str, layers: Mapping[str, nn.Module]) -> str:
-    able = [name for name, layer in layers.items() if _convertible(layer)]
+def _suggestion(pattern: str, able: list[str]) -> str:
     if not able:
         return "it has no convolution or linear layer that can be converted"
     close = difflib.get_close_matches(pattern, able, n=3, cutoff=0.5) or able[-3:]
     return f"it has {len(able)} that can be converted, such as {', '.join(map(repr, close))}"
 
 
-def _convertible(layer: nn.Module) -> bool:
-    return _objection(layer) is None
+def refuse(name: str, layer: nn.Module, objection: Callable[[nn.Module], str | None] | None = None) -> None:
+    """Stop at a layer that cannot be converted.
+
+    Raises:
+        ArgumentError: with the objection to it.
+    """
+    if reason := (objection or objection_to)(layer):
+        raise ArgumentError(f"where={name!r} cannot be converted: {reason}")
 
 
-def _refuse(name: str, layer: nn.Module) -> None:
-    if objection := _objection(layer):
-        raise ArgumentError(f"where={name!r} cannot be converted: {objection}")
-
-
-def _objection(layer: nn.Module) -> str | None:
+def objection_to(layer: nn.Module) -> str | None:
     """Why a layer cannot be converted, or None."""
     if isinstance(layer, RoutedLayer):
         return "it is routed already"

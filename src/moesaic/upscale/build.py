@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moesaic.errors import ModelError
+from moesaic.training.begin import fill
 from moesaic.training.seeds import seed_for
 from moesaic.upscale.network import CompactUpscaler
 from moesaic.upscale.scores import Scores
@@ -36,12 +36,7 @@ def build(recipe: UpscaleRecipe) -> CompactUpscaler:
     weights, card = read_weights(recipe.start)
     whole = ranks is not None and card.options.get("ranks") is not None
     model = make_network(recipe.network, **options, ranks=ranks if whole else None)
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as cause:
-        lines = [line.strip() for line in str(cause).splitlines()]
-        told = lines[1] if len(lines) > 1 else lines[0]
-        raise ModelError(f"start={recipe.start} holds weights of another network than the recipe's: {told}") from cause
+    fill(model, weights, recipe.start)
     if ranks is not None and not whole:
         model.add_ranks(ranks)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,8 +12,9 @@ import torch
 
 from moesaic.degrade.bases import resize_matrix
 from moesaic.degrade.batched.wild import apply_steps
+from moesaic.degrade.mix import check_mix, draw_sorts
 from moesaic.degrade.wild import draw_steps
-from moesaic.errors import ArgumentError, ShapeError
+from moesaic.errors import ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,17 +53,16 @@ def make_pairs(
 
     Raises:
         ShapeError: `clean` has another shape, or sides that are no multiples of the scale.
-        ArgumentError: the mix names an unknown sort, a share is no finite number of at least 0, or none is above 0.
+        ArgumentError: the mix is none of these sorts, see `moesaic.degrade.mix.check_mix`.
     """
-    check_mix(mix)
+    check_mix(mix, SORTS)
     if clean.ndim != 4 or clean.shape[1] != 3 or not clean.numel():
         raise ShapeError(f"clean pictures have the shape (B, 3, H, W), not {tuple(clean.shape)}")
     count, _, height, width = clean.shape
     if height % scale or width % scale:
         raise ShapeError(f"sides of {height} x {width} px are no multiples of the scale {scale}")
     names = list(mix)
-    shares = torch.tensor([float(mix[name]) for name in names])
-    sort = torch.multinomial(shares, count, replacement=True, generator=generator)
+    sort = draw_sorts(mix.values(), count, generator)
     place = torch.rand(count, generator=generator).tolist()
     seed = int(torch.randint(2**62, (), generator=generator))
     fields = torch.Generator(clean.device).manual_seed(seed)
@@ -80,21 +79,6 @@ def make_pairs(
         chains.append(steps)
         severities.append(severity)
     return Pairs(low=low, severity=torch.tensor(severities), chains=chains, sort=sort)
-
-
-def check_mix(mix: Mapping[str, float]) -> None:
-    """Refuse what is no mix of sorts.
-
-    Raises:
-        ArgumentError: see `make_pairs`.
-    """
-    for name, share in mix.items():
-        if name not in SORTS:
-            raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join(SORTS)}")
-        if not (math.isfinite(share) and share >= 0):
-            raise ArgumentError(f"the share of {name!r} is a finite number of at least 0, not {share!r}")
-    if not any(mix.values()):
-        raise ArgumentError("the mix gives no sort a share above 0")
 
 
 def shrunk(

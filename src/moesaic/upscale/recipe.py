@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from moesaic.degrade.mix import check_mix, check_share
 from moesaic.errors import ArgumentError
 from moesaic.training.device import PRECISIONS
 from moesaic.training.recipe_json import check_table, plain, read_recipe
-from moesaic.upscale.pairs import check_mix
+from moesaic.upscale.pairs import SORTS
 from moesaic.values import is_number, is_pair, is_whole
 
 TOLD = ("estimator", "oracle", "constant", "shuffled")
@@ -92,15 +93,17 @@ class UpscaleRecipe:
     def _check_tables(self) -> None:
         check_table("options", self.options)
         check_table("mix", self.mix)
-        check_mix(self.mix)
+        check_mix(self.mix, SORTS)
         try:
-            scales = {int(scale): share for scale, share in dict(self.scales).items()}  # JSON has texts for names
-        except (TypeError, ValueError):
+            given = dict(self.scales)
+            scales = {int(scale): share for scale, share in given.items()}  # JSON has texts for names
+        except (OverflowError, TypeError, ValueError):
             raise ArgumentError(f"scales {self.scales!r} must give factors their shares, such as {{4: 0.7}}") from None
-        shares = list(scales.values())
-        if not (all(scale > 0 for scale in scales) and all(is_number(share) and share >= 0 for share in shares)):
-            raise ArgumentError(f"scales {self.scales!r} must give factors above 0 shares from 0")
-        if not any(shares):
+        if [str(scale) for scale in given] != [str(scale) for scale in scales] or not all(n >= 1 for n in scales):
+            raise ArgumentError(f"scales {self.scales!r} must name whole factors from 1, each once, such as {{4: 0.7}}")
+        for scale, share in scales.items():
+            check_share(f"in scales, the share of {scale}", share)
+        if not any(scales.values()):
             raise ArgumentError(f"scales {self.scales!r} give no factor a share above 0")
         object.__setattr__(self, "scales", scales)
 

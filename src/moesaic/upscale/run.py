@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from moesaic.degrade.mix import draw_sorts
 from moesaic.errors import ArgumentError
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned, parameter_groups
@@ -157,9 +158,8 @@ class Run(PictureRun):
 
     def _scale(self) -> int:
         """Of this step, the same in every process."""
-        shares = torch.tensor([float(self.recipe.scales[scale]) for scale in self.scales])
         generator = generator_for(self.recipe.seed, "scale", self.step)
-        return self.scales[int(torch.multinomial(shares, 1, generator=generator))]
+        return self.scales[int(draw_sorts([self.recipe.scales[scale] for scale in self.scales], 1, generator))]
 
     def _validate(self, log: Log | Silence, pace: Pace) -> None:
         if self.validation is None:
