@@ -98,8 +98,8 @@ def test_loading_costs_no_random_numbers(registry):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("tyny", "'tyny' is no model and no file; did you mean .*tiny"),
-        ("something else", "known are tinier, tiny, tiny_lost, tiny_toy"),
+        ("tyny", "'tyny' is no model here and no file; did you mean .*tiny"),
+        ("something else", "known here are tinier, tiny, tiny_lost, tiny_toy"),
         ("tiny_lost", "weights of tiny_lost are not in this installation; train it anew"),
     ],
 )

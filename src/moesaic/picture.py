@@ -190,6 +190,9 @@ def from_tensor(
         raise ShapeError(f"tensors are (C, H, W) or (H, W), not {tuple(tensor.shape)}")
     if tensor.ndim == 3 and not 1 <= tensor.shape[0] <= 4:
         raise ShapeError(f"tensors are (C, H, W) with 1 to 4 channels, not {tuple(tensor.shape)}")
+    if tensor.is_meta or tensor.is_quantized or str(tensor.layout) != "torch.strided":
+        form = "meta" if tensor.is_meta else "quantised" if tensor.is_quantized else str(tensor.layout)
+        raise ArgumentError(f"tensors are dense and hold numbers; this one is {form}: pass x.to_dense() or its like")
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return from_array(array if array.ndim == 2 else np.moveaxis(array, 0, -1), pixel_limit=pixel_limit)

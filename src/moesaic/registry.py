@@ -166,12 +166,12 @@ class Registry:
             return place / "model.safetensors"
         if not isinstance(model, str) or place.suffix == ".safetensors" or os.path.lexists(place):
             return place
-        raise ModelError(f"{model!r} is no model and no file; {self._suggested(model)}")
+        raise ModelError(f"{model!r} is no model here and no file; {self._suggested(model)}")
 
     def _suggested(self, name: str) -> str:
         known = sorted({*self._builders, *self._weights})
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known) or 'none'}"
+        return f"did you mean {' or '.join(close)}?" if close else f"known here are {', '.join(known) or 'none'}"
 
     def _trained(self, architecture: str) -> str:
         names = [name for name in self.names() if name in self._weights]

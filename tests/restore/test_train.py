@@ -164,6 +164,51 @@ def test_a_finished_run_is_left_as_it_is(pictures, straight):
     assert straight.weights.stat().st_mtime_ns == written
 
 
+def test_finished_weights_without_a_checkpoint_are_never_replaced(pictures, straight, monkeypatch):
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        (straight.out / name).unlink(missing_ok=True)
+    written = straight.weights.read_bytes()
+    with pytest.raises(TrainingError, match="holds finished weights without a checkpoint; name another folder"):
+        train_restore(pictures, straight.out, replace(TINY, seed=4), parts=parts())
+    with monkeypatch.context() as patched:
+        patched.setattr(steps.Run, "take_step", None)  # the same run: nothing is trained
+        again = train_restore(pictures, straight.out, TINY, parts=parts())
+    assert (again.finished, again.step, again.scores, again.weights) == (True, 12, straight.scores, straight.weights)
+    assert straight.weights.read_bytes() == written
+    assert train_restore(pictures, straight.out, replace(TINY, steps=1), resume=False, parts=parts()).finished
+
+
+def test_a_planned_run_is_known_by_its_weights(pictures, tmp_path):
+    recipe = replace(TINY, steps=None, minutes=0.002)
+    ended = train_restore(pictures, tmp_path / "run", recipe, parts=parts())
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        (ended.out / name).unlink(missing_ok=True)
+    again = train_restore(pictures, tmp_path / "run", recipe, parts=parts())
+    assert (again.finished, again.steps, again.scores) == (True, ended.steps, ended.scores)
+
+
+def test_a_cut_file_is_written_again(pictures, straight):
+    whole = straight.weights.read_bytes()
+    straight.weights.write_bytes(whole[:-5])  # its card can still be read
+    assert train_restore(pictures, straight.out, TINY, parts=parts()).finished
+    assert straight.weights.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", [{"step": -1}, {"step": 13}, {"step": 2.5}, {"scores": {"noise": "high"}}])
+def test_a_checkpoint_of_impossible_values_is_refused(pictures, straight, change):
+    state = torch.load(straight.out / "checkpoint.pt", weights_only=True)
+    state["run"].update(change)
+    torch.save(state, straight.out / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="the checkpoint does not fit"):
+        train_restore(pictures, straight.out, TINY, parts=parts())
+
+
+def test_a_run_within_its_data_does_not_learn_from_its_samples(pictures):
+    run = train_restore(pictures, pictures / "run", TINY, parts=parts())
+    assert (run.out / "samples").is_dir()
+    assert train_restore(pictures, pictures / "run", TINY, parts=parts()).finished  # the data are the same
+
+
 def test_held_out_pictures_never_train(pictures, tmp_path, monkeypatch):
     seen = []
     real = steps.Run.__init__

@@ -129,6 +129,20 @@ def test_a_finished_run_is_left_as_it_is(camvid, straight):
     assert (again.finished, again.step, again.score) == (True, 6, straight.score)
 
 
+def test_finished_weights_without_a_checkpoint_are_never_replaced(camvid, straight, monkeypatch):
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        (straight.out / name).unlink(missing_ok=True)
+    written = straight.weights.read_bytes()
+    with pytest.raises(TrainingError, match="holds finished weights without a checkpoint; name another folder"):
+        train_segment(camvid, straight.out, replace(TINY, seed=4))
+    monkeypatch.setattr(steps.Run, "take_step", None)  # the same run: nothing is trained
+    for recipe in (TINY, replace(TINY, epochs=None)):  # epochs as they were settled
+        again = train_segment(camvid, straight.out, recipe)
+        assert (again.finished, again.step, again.epochs) == (True, 6, 3)
+        assert again.score == pytest.approx(straight.score, abs=1e-6)
+    assert straight.weights.read_bytes() == written
+
+
 def test_minutes_stop_a_call(camvid, tmp_path, straight):
     out = tmp_path / "pieces"
     first = train_segment(camvid, out, TINY, minutes=1e-6)

@@ -73,6 +73,27 @@ def test_lists_that_cannot_be(tmp_path, text, says):
         list_pictures(tmp_path / "list.txt")
 
 
+def test_one_picture_or_no_text_is_told_what_data_is(folder):
+    (folder / "list.txt").write_bytes(b"\xff\xfe\x00")
+    for name, says in (("a.png", "is one picture; data is a folder"), ("list.txt", "is no text; data is a folder")):
+        with pytest.raises(PictureError, match=says):
+            list_pictures(folder / name)
+
+
+def test_hidden_files_and_a_runs_own_pictures_are_left_out(folder):
+    whole = list_pictures(folder)
+    for name in (".trash/d.png", "deep/.d.png", "deep/run/samples/step.png", "samples/e.png"):
+        _write(folder / name, 20, 20)
+    assert list_pictures(folder, leave_out=folder / "deep" / "run") == sorted(
+        [*whole, ("samples/e.png", folder / "samples" / "e.png")]
+    )
+    names = [name for name, _ in list_pictures(folder, leave_out=folder)]  # data and run in one folder
+    assert names == ["a.png", "deep/b.png", "deep/c.png", "deep/run/samples/step.png"]
+    _write(folder.parent / "samples" / "f.png", 20, 20)
+    assert len(list_pictures(folder, leave_out=folder.parent)) == 5  # its samples lie elsewhere
+    assert len(list_pictures(folder.parent, leave_out=folder.parent)) == 5
+
+
 def test_grey_and_alpha(tmp_path):
     _write(tmp_path / "a.png", 10, 10, "L")
     _write(tmp_path / "b.png", 10, 10, "RGBA")
@@ -200,3 +221,9 @@ def test_crops_are_the_same_on_the_gpu(bank):
         there = bank.to("cuda").crops(torch.Generator().manual_seed(seed), 20, SIDE, shrink=0.5)
         assert torch.equal(there.cpu(), bank.crops(torch.Generator().manual_seed(seed), 20, SIDE, shrink=0.5))
     assert bank.near(torch.device("cuda")).pixels.is_cuda
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_something_is_left_to_learn_from(share):
+    assert len(held_out(["a", "b"], share)) == 1
+    assert not held_out(["a"], share)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,9 +12,11 @@ import torch
 
 from moesaic.degrade.batched.stages import STAGES, Part
 from moesaic.degrade.batched.wild import apply_steps
+from moesaic.degrade.mix import check_mix, draw_sorts
 from moesaic.degrade.ranges import COMPOSITE_SEVERITY, FACTORS, KINDS, LABEL_OF, LABELS, ORDER, WILD_LABELS, severity_of
 from moesaic.degrade.wild import draw_steps
 from moesaic.errors import ArgumentError, ShapeError
+from moesaic.values import is_a
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,12 +66,12 @@ def degrade_batch(clean: Tensor, generator: torch.Generator, mix: Mapping[str, f
 
     Raises:
         ShapeError: `clean` has another shape.
-        ArgumentError: the mix names an unknown kind, a share is no finite number of at least 0, or none is above 0.
+        ArgumentError: `clean` is no tensor in float32, or (looked at on the CPU alone) holds what is no number; or the
+            mix is none, see `moesaic.degrade.mix.check_mix`.
     """
-    if clean.ndim != 4 or clean.shape[1] != 3 or not clean.numel():
-        raise ShapeError(f"clean pictures have the shape (B, 3, H, W), not {tuple(clean.shape)}")
-    names = _names(mix)
-    plan = _plan(len(clean), generator, names, [float(mix[name]) for name in names])
+    _check(clean)
+    check_mix(mix, (*KINDS, "clean"))
+    plan = _plan(len(clean), generator, list(mix), list(mix.values()))
     fields = torch.Generator(clean.device).manual_seed(plan.seed)
     pictures = clean.clone()
     for column, kind in enumerate(ORDER):
@@ -112,19 +113,19 @@ class _Plan:
     seed: int
 
 
-def _names(mix: Mapping[str, float]) -> list[str]:
-    for name, share in mix.items():
-        if name not in KINDS and name != "clean":
-            raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join((*KINDS, 'clean'))}")
-        if not (math.isfinite(share) and share >= 0):
-            raise ArgumentError(f"the share of {name!r} is a finite number of at least 0, not {share!r}")
-    if not any(mix.values()):
-        raise ArgumentError("the mix gives no kind a share above 0")
-    return list(mix)
+def _check(clean: Tensor) -> None:
+    if not is_a(clean, torch.Tensor):
+        raise ArgumentError(f"clean pictures are a tensor (B, 3, H, W), not {type(clean).__name__}")
+    if clean.ndim != 4 or clean.shape[1] != 3 or not clean.numel():
+        raise ShapeError(f"clean pictures have the shape (B, 3, H, W), not {tuple(clean.shape)}")
+    if clean.dtype != torch.float32:
+        raise ArgumentError(f"clean pictures are float32 in [0, 1], not {clean.dtype}")
+    if clean.device.type == "cpu" and not bool(clean.isfinite().all()):  # elsewhere that would wait for the device
+        raise ArgumentError("clean pictures hold what is no finite number")
 
 
 def _plan(count: int, generator: torch.Generator, names: list[str], shares: list[float]) -> _Plan:
-    sort = torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator).tolist()
+    sort = draw_sorts(shares, count, generator).tolist()
     severities = torch.rand((count, len(ORDER)), generator=generator).tolist()
     choice = torch.rand((count, len(ORDER)), generator=generator).tolist()
     picks = torch.rand((count, 2 + 2 * len(FACTORS)), generator=generator).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,8 +18,6 @@ from moesaic.files import atomic_write
 from moesaic.values import is_a, is_table
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
 VERSION = 1
@@ -79,8 +78,10 @@ def reproduce(entry: Entry, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Raises:
         ShapeError: the pixels are no (H, W, 3) in uint8.
         PictureError: they are not those of the entry's picture, or the result is not the one that was frozen.
-        ArgumentError: the entry's parameters are none of its kind.
+        ArgumentError: `entry` is none, or its parameters are none of its kind.
     """
+    if not is_a(entry, Entry):
+        raise ArgumentError(f"reproduce takes an Entry of a test set, not {type(entry).__name__}")
     _check(pixels)
     if _digest(pixels) != entry.picture_sha256:
         raise PictureError(f"{entry.picture}: these are not the pixels that the test set was made from")
@@ -95,8 +96,14 @@ def write_frozen(path: str | os.PathLike[str], entries: Sequence[Entry], *, forc
 
     Raises:
         OutputExistsError: the file is there and `force` is False.
+        ArgumentError: what is to be written are no entries, or one holds what JSON has no form for.
     """
-    lines = ",\n".join(json.dumps(asdict(entry), allow_nan=False) for entry in entries)
+    if not is_a(entries, list, tuple) or not all(is_a(entry, Entry) for entry in entries):
+        raise ArgumentError("entries are a list of Entry, as freeze makes them")
+    try:
+        lines = ",\n".join(json.dumps(asdict(entry), allow_nan=False) for entry in entries)
+    except (TypeError, ValueError, RecursionError) as cause:
+        raise ArgumentError(f"an entry holds what JSON has no form for: {cause}") from cause
     text = f'{{"version": {VERSION}, "entries": [\n{lines}\n]}}\n'
     atomic_write(path, text.encode(), force=force)
 
@@ -107,6 +114,8 @@ def read_frozen(path: str | os.PathLike[str]) -> list[Entry]:
     Raises:
         ArgumentError: the file cannot be read, is damaged, or of a version that this moesaic does not know.
     """
+    if not is_a(path, str, os.PathLike):
+        raise ArgumentError(f"a test set is read from a path, not from {type(path).__name__}")
     try:
         held = json.loads(Path(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -24,7 +24,7 @@ class Told:
 
     def __init__(self, kind: str, params: object) -> None:
         if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
-            raise ArgumentError(f"the parameters of {kind} are a table of names and values, not {_short(params)}")
+            raise ArgumentError(f"the parameters of {kind} are a table of names and values, not {shortly(params)}")
         self._kind, self._params = kind, params
         self._left = set(params) - {"severity"}  # told for people, and used by nothing
 
@@ -36,14 +36,14 @@ class Told:
         """`count` of them."""
         value = self._get(name)
         if not isinstance(value, list | tuple) or len(value) != count:
-            raise ArgumentError(f"{self._kind}: {name!r} is a list of {count} numbers, not {_short(value)}")
+            raise ArgumentError(f"{self._kind}: {name!r} is a list of {count} numbers, not {shortly(value)}")
         return [self._number(name, one, low, high) for one in value]
 
     def whole(self, name: str, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
         value = self._get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ArgumentError(f"{self._kind}: {name!r} is a whole number from {low} to {high}, not {_short(value)}")
+            raise ArgumentError(f"{self._kind}: {name!r} is a whole number from {low} to {high}, not {shortly(value)}")
         return value
 
     def seed(self) -> int:
@@ -54,14 +54,14 @@ class Told:
         """True or False."""
         value = self._get(name)
         if not isinstance(value, bool):
-            raise ArgumentError(f"{self._kind}: {name!r} is true or false, not {_short(value)}")
+            raise ArgumentError(f"{self._kind}: {name!r} is true or false, not {shortly(value)}")
         return value
 
     def one_of(self, name: str, names: tuple[str, ...]) -> str:
         """One of some texts."""
         value = self._get(name)
-        if value not in names or not isinstance(value, str):
-            raise ArgumentError(f"{self._kind}: {name!r} is one of {', '.join(names)}, not {_short(value)}")
+        if not isinstance(value, str) or value not in names:
+            raise ArgumentError(f"{self._kind}: {name!r} is one of {', '.join(names)}, not {shortly(value)}")
         return value
 
     def mapping(self, name: str) -> object:
@@ -76,7 +76,7 @@ class Told:
         """A list of tables."""
         value = self._get(name)
         if not isinstance(value, list | tuple) or not value or len(value) > 100:
-            raise ArgumentError(f"{self._kind}: {name!r} is a list of 1 to 100 tables, not {_short(value)}")
+            raise ArgumentError(f"{self._kind}: {name!r} is a list of 1 to 100 tables, not {shortly(value)}")
         return [Told(f"{self._kind}: {name!r}", one) for one in value]
 
     def done(self) -> None:
@@ -96,7 +96,7 @@ class Told:
 
     def _number(self, name: str, value: object, low: float, high: float) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise ArgumentError(f"{self._kind}: {name!r} is a number from {low:g} to {high:g}, not {_short(value)}")
+            raise ArgumentError(f"{self._kind}: {name!r} is a number from {low:g} to {high:g}, not {shortly(value)}")
         return float(value)
 
 
@@ -105,6 +105,10 @@ def rounded(value: float) -> float:
     return round(float(value), 6) if math.isfinite(value) else value
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def shortly(value: object) -> str:
+    """A value for a message, whatever it is."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} too long to tell"
     return text if len(text) <= 60 else text[:57] + "..."

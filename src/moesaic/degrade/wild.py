@@ -15,6 +15,7 @@ import numpy as np
 from moesaic.degrade import codec, filters
 from moesaic.degrade.bases import smaller
 from moesaic.degrade.told import MAX_SEED, Told, rounded
+from moesaic.errors import ArgumentError, LimitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +28,7 @@ METHODS = ("area", "bilinear", "bicubic")
 SHAPES = ("bell", "generalised", "plateau")  # of blur kernels
 _SHARES = (0.70, 0.15, 0.15)  # of the shapes; of each, about four in five are round
 _ROUND = 0.8
+LARGEST = 2**28  # px of a picture on its way
 COUNTS = 256  # photons of a white pixel, for Poisson noise of strength 1
 
 
@@ -129,6 +131,8 @@ def _apply(x: Array, told: Told) -> Array:
 def step_kernel(name: str, told: Told) -> Array:
     """The kernel (K, K), of sum 1, of a step "blur" or "sinc"."""
     size = told.whole("size", 1, 51)
+    if size % 2 == 0:
+        raise ArgumentError(f"wild: 'size' is an odd number of px, not {size}: an even kernel would shift the picture")
     places: Array = np.arange(size) - np.float64((size - 1) / 2)
     if name == "sinc":
         return _sinc(places, told.number("cutoff", 0.01, math.pi))
@@ -137,9 +141,7 @@ def step_kernel(name: str, told: Told) -> Array:
     along = places * math.cos(turn) + places[:, None] * math.sin(turn)
     across = places[:, None] * math.cos(turn) - places * math.sin(turn)
     distance = ((along / first) ** 2 + (across / second) ** 2) ** power
-    kernel = 1 / (1 + distance) if shape == "plateau" else np.exp(-0.5 * distance)
-    summed: Array = kernel / kernel.sum()
-    return summed
+    return _of_sum_1(1 / (1 + distance) if shape == "plateau" else np.exp(-0.5 * distance))
 
 
 def _sinc(places: Array, cutoff: float) -> Array:
@@ -148,14 +150,23 @@ def _sinc(places: Array, cutoff: float) -> Array:
     angles = (np.arange(256) + 0.5) * (np.pi / 256)
     # the Bessel function J1 by its integral, which the midpoint rule takes to the last digits
     bessel = np.cos(angles - cutoff * distance[..., None] * np.sin(angles)).mean(2)
-    kernel = cutoff * bessel / (2 * np.pi * distance)
-    summed: Array = kernel / kernel.sum()
+    return _of_sum_1(cutoff * bessel / (2 * np.pi * distance))
+
+
+def _of_sum_1(kernel: Array) -> Array:
+    total = float(kernel.sum())
+    if not abs(total) > 1e-9:
+        raise ArgumentError("wild: the sum of the kernel is 0; take another size, cutoff or sigmas")
+    summed: Array = kernel / total
     return summed
 
 
 def step_size(told: Told) -> tuple[int, int, str]:
     """Height and width, px, and the method of a step "resize"."""
-    return told.whole("height", 1, 2**16), told.whole("width", 1, 2**16), told.one_of("method", METHODS)
+    height, width = told.whole("height", 1, 2**16), told.whole("width", 1, 2**16)
+    if height * width > LARGEST:
+        raise LimitError(f"wild: a step resizes to {width}x{height} px, above the limit of {LARGEST} px")
+    return height, width, told.one_of("method", METHODS)
 
 
 def step_quality(told: Told) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from moesaic.errors import ModelError
+from moesaic.training.begin import fill
 from moesaic.training.seeds import seed_for
 from moesaic.weights_file import read_weights
 
@@ -73,12 +73,5 @@ def build(recipe: RestoreRecipe, parts: Parts) -> Any:
     model = parts.network(recipe.network, **recipe.options)
     if recipe.start is not None:
         weights, _ = read_weights(recipe.start)
-        try:
-            model.load_state_dict(weights)
-        except (RuntimeError, ValueError) as cause:
-            lines = [line.strip() for line in str(cause).splitlines()]
-            told = lines[1] if len(lines) > 1 else lines[0]
-            raise ModelError(
-                f"start={recipe.start} holds weights of another network than the recipe's: {told}"
-            ) from cause
+        fill(model, weights, recipe.start)
     return model

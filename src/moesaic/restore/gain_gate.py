@@ -9,6 +9,7 @@ from torch import nn
 
 from moesaic.errors import ArgumentError
 from moesaic.routing.conditioned_gates import ConditionedGate
+from moesaic.values import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.05
 """dB; how far apart two experts' worth must be for the probabilities to be decided (e to 1)."""
+
+MOST = 1000.0
+"""dB; the highest price of compute, at which nothing is worth it."""
+
+
+def checked_price(price: float) -> float:
+    """The price of compute, dB.
+
+    Raises:
+        ArgumentError: it is no number from 0 to `MOST`.
+    """
+    if not (is_number(price) and 0 <= price <= MOST):
+        raise ArgumentError(f"price is a number of dB from 0 to {MOST:g}, not {price!r}")
+    return float(price)
 
 
 class GainGate(ConditionedGate):
@@ -34,7 +49,7 @@ class GainGate(ConditionedGate):
         noise: see `Gate`.
 
     Raises:
-        ArgumentError: a cost is negative or no number, or what `Gate` refuses.
+        ArgumentError: a cost is negative or no number, the price is none of `checked_price`, or what `Gate` refuses.
     """
 
     reads_channels = False
@@ -46,7 +61,7 @@ class GainGate(ConditionedGate):
         if not all(0 <= cost < float("inf") for cost in costs):
             raise ArgumentError(f"costs are shares of a decoder from 0 up, not {list(costs)!r}")
         self.condition_size = condition_size
-        self.price = price
+        self.price = checked_price(price)
         self.first = nn.Linear(condition_size, hidden)
         self.last = nn.Linear(hidden, len(costs))
         nn.init.zeros_(self.last.weight)

@@ -93,17 +93,21 @@ def try_experts(
 def fit_gates(network: MoceLite, trials: Trials, *, seed: int, steps: int = 1500) -> dict[str, float]:
     """Teach each gate to foretell the gains of its experts; the network's other weights stay as they are.
 
+    Of a single picture nothing can be kept back: it is learned from, and judged on, alike.
+
     Returns:
-        For each level the share of the variance of the gains that is foretold on pictures that were kept back.
+        For each level the share of the variance of the gains that is foretold on pictures that were kept back; 0 where
+        these gain alike.
     """
     told: dict[str, float] = {}
-    kept = torch.arange(trials.readings.shape[0]) % _HELD == 0
+    count = trials.readings.shape[0]
+    kept = _kept_back(count)
+    learn = torch.nonzero(~kept)[:, 0] if count > 1 else torch.arange(count)
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
     readings = trials.readings.to(device)
     for level, gate in enumerate(network.gates()):
         gains = trials.gains[level].clamp(-_LONGEST, _LONGEST).to(device)
-        learn = torch.nonzero(~kept)[:, 0]
         with torch.no_grad():  # to begin with, the same for all pictures; only what is better replaces it
             gate.last.weight.zero_()
             gate.last.bias.copy_(gains[learn].mean(0))
@@ -124,9 +128,15 @@ def fit_gates(network: MoceLite, trials: Trials, *, seed: int, steps: int = 1500
         gate.load_state_dict(best_state)
         with torch.no_grad():
             foretold = gate.gains(readings[kept])
-        spread = (gains[kept] - gains[kept].mean(0)).square().sum()
-        told[f"level_{level}"] = 1 - float((foretold - gains[kept]).square().sum() / spread.clamp_min(1e-12))
+        spread = float((gains[kept] - gains[kept].mean(0)).square().sum())
+        missed = float((foretold - gains[kept]).square().sum())
+        told[f"level_{level}"] = 1 - missed / spread if spread > 1e-12 else 0.0
     return told
+
+
+def _kept_back(count: int) -> Tensor:  # (count,) bool
+    """Which of the trials tell when to stop, and what a price loses."""
+    return torch.arange(count) % _HELD == 0
 
 
 @torch.no_grad()
@@ -148,7 +158,7 @@ def highest_price(network: MoceLite, trials: Trials, tolerance: float) -> float:
     Returns:
         dB for the compute of a whole decoder; 0 where even that loses more.
     """
-    kept = torch.arange(trials.readings.shape[0]) % _HELD == 0
+    kept = _kept_back(trials.readings.shape[0])
     best = 0.0
     for price in _PRICES:
         lost = torch.zeros(int(kept.sum()))

@@ -16,13 +16,13 @@ from moesaic.degrade.batch import LABELS
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.memory import within_memory
 from moesaic.restore.decision import Decision, Pass
-from moesaic.restore.gain_gate import GainGate
+from moesaic.restore.gain_gate import GainGate, checked_price
 from moesaic.restore.overruling import drawn, imposed, replaced
 from moesaic.restore.pyramid import Block, NullExpert, PyramidExpert
 from moesaic.restore.statistics import Reader, moments
 from moesaic.routing import Balance, RoutedExperts, Routing
 from moesaic.routing.gate import conditioned
-from moesaic.values import is_whole
+from moesaic.values import is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,8 @@ class MoceLite(nn.Module):
         noise: of the gates in training, see `Gate`.
 
     Raises:
-        ArgumentError: a size is no whole number or below 1, there is no rank, or the scales do not fit the ranks.
+        ArgumentError: a size is no whole number or below 1, there is no rank, or one that is no number above 0, the
+            scales do not fit the ranks, or the price is no number from 0 to 1000.
         LimitError: there is not enough memory for the network.
     """
 
@@ -99,6 +100,8 @@ class MoceLite(nn.Module):
                 raise ArgumentError(f"{name} is a number of blocks from 0 to 64, not {count!r}")
         if len(encoder) != LEVELS:
             raise ArgumentError(f"encoder names blocks for {LEVELS} levels, not {encoder!r}")
+        if not all(is_number(rank) and 0 < rank <= _MOST for rank in ranks):
+            raise ArgumentError(f"ranks are numbers above 0, multiples of a level's channels, not {list(ranks)!r}")
         scales = _default_scales(len(ranks)) if scales is None else scales
         if not ranks or len(scales) != LEVELS or any(len(level) != len(ranks) for level in scales):
             raise ArgumentError(f"scales hold {LEVELS} lists of one number for each rank; ranks are {list(ranks)!r}")
@@ -159,7 +162,7 @@ class MoceLite(nn.Module):
     @price.setter
     def price(self, price: float) -> None:
         for gate in self.gates():
-            gate.price = price
+            gate.price = checked_price(price)
 
     def forward(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from moesaic.degrade.mix import check_mix
 from moesaic.errors import ArgumentError
 from moesaic.restore.loss import FLOOR
 from moesaic.training.device import PRECISIONS
@@ -110,11 +111,7 @@ class RestoreRecipe:
         check_table("options", self.options)
         if self.mix is not None:
             check_table("mix", self.mix)
-            shares = list(self.mix.values())
-            if not (all(is_number(share) and share >= 0 for share in shares) and sum(shares) > 0):
-                raise ArgumentError(
-                    f"mix {dict(self.mix)!r} must give each sort of damage a number from 0, one above 0"
-                )
+            check_mix(self.mix)
 
     @property
     def late_batch(self) -> int:

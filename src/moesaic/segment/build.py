@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from moesaic.errors import ModelError
 from moesaic.routing.convert import sparsify
 from moesaic.segment.networks import make_network
+from moesaic.training.begin import fill
 from moesaic.training.seeds import seed_for
 from moesaic.weights_file import read_weights
 
@@ -35,7 +35,7 @@ def build(recipe: SegmentRecipe, classes: int) -> SegmentationNetwork:
         weights, card = read_weights(recipe.start)
         upcycled = not card.options.get("experts")
         if upcycled:
-            _load(model, weights, recipe.start)
+            fill(model, weights, recipe.start)
     if recipe.experts is not None:
         sparsify(
             model,
@@ -53,24 +53,10 @@ def build(recipe: SegmentRecipe, classes: int) -> SegmentationNetwork:
             inplace=True,
         )
     if weights and not upcycled:
-        _load(model, weights, cast("str", recipe.start))
+        fill(model, weights, cast("str", recipe.start))
     return model
 
 
 def parameters(model: nn.Module) -> int:
     """How many numbers are learned."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _load(model: nn.Module, weights: dict[str, Any], source: str) -> None:
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as cause:
-        raise ModelError(
-            f"start={source} holds weights of another network than the recipe's: {_first(cause)}"
-        ) from cause
-
-
-def _first(cause: Exception) -> str:
-    lines = [line.strip() for line in str(cause).splitlines()]
-    return lines[1] if len(lines) > 1 else lines[0]

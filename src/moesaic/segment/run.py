@@ -24,6 +24,7 @@ from moesaic.training.progress import Pace, Progress
 from moesaic.training.schedule import Schedule
 from moesaic.training.seeds import generator_for, order_of, seed_for
 from moesaic.training.store import Store, as_input
+from moesaic.values import is_number, is_whole
 from moesaic.weights_file import Card
 
 if TYPE_CHECKING:
@@ -202,8 +203,17 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.step, self.score, self.recent = int(state["step"]), state["score"], float(state["recent"])
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: it holds a step or a score that this run cannot have.
+        """
+        step, score = state["step"], state["score"]
+        if not is_whole(step, 0, self.steps):
+            raise ValueError(f"step {step!r} is none of 0 to {self.steps}")
+        if score is not None and not is_number(score):
+            raise ValueError("its score is no number")
+        self.step, self.score, self.recent = step, score, float(state["recent"])
         self._sums = dict(state["sums"])
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -20,6 +20,7 @@ from moesaic.segment.recipe import SegmentRecipe
 from moesaic.segment.run import Run, confusion
 from moesaic.training.checkpoint import Checkpoints, check_same, remove_files
 from moesaic.training.device import pick_device
+from moesaic.training.finished import finished_card, is_of, refuse_others, settled_length
 from moesaic.training.lock import alone_in, run_folder
 from moesaic.training.log import Log
 from moesaic.training.loop import checked_state, go_on, run_steps
@@ -82,8 +83,8 @@ def train_segment(
             its grid, a recipe that cannot be built, or a folder that cannot be written to. A run that is replaced is
             removed only after all this has been checked.
         PictureError: a picture or label map is missing or wrong.
-        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another
-            run is training there.
+        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe or
+            finished weights without a checkpoint, or another run is training there.
         ModelError: the weights to start from cannot be read or do not fit.
         LimitError: there is not enough memory for the pictures, the network or a step.
     """
@@ -125,8 +126,10 @@ def _train(
     checkpoints.tidy()
     state = checked_state(checkpoints.load(where), folder, "epochs") if resume else None
     epochs = recipe.epochs
-    if epochs is None and state is not None:
-        epochs = int(state["config"]["epochs"])
+    weights = folder / "model.safetensors"
+    left = finished_card(weights) if resume and state is None else None
+    if epochs is None:
+        epochs = settled_length(left, "epochs") if state is None else int(state["config"]["epochs"])
     if epochs is None:
         if minutes is None:
             raise ArgumentError("a run needs epochs in its recipe, or minutes")
@@ -134,6 +137,11 @@ def _train(
     config = _config(replace(recipe, epochs=epochs), data, train)
     if state is not None:
         check_same(state["config"], config, folder)
+    elif left is not None and is_of(left, config):
+        steps = len(train) // recipe.batch * epochs
+        return _ended(folder, steps, steps, epochs, left.scores.get("val_mean_iou"), pace)
+    elif resume:
+        refuse_others(folder, config, "epochs")
     run = Run(replace(recipe, epochs=epochs), data, train, val, where)
     if state is None:
         run.rehearse()
@@ -158,19 +166,31 @@ def _train(
         )
     finally:
         log.close()
-    weights = folder / "model.safetensors" if run.finished else None
-    if weights is not None:
+    if run.finished:
         write_weights(weights, run.average.weights(), run.card(name_of(folder), config), force=True)
+    warnings = tuple(run.health.warnings(ended=run.finished))
+    return _ended(folder, run.step, run.steps, epochs, run.score, pace, warnings)
+
+
+def _ended(
+    folder: Path,
+    step: int,
+    steps: int,
+    epochs: int,
+    score: float | None,
+    pace: Pace,
+    warnings: tuple[str, ...] = (),
+) -> TrainedRun:
     return TrainedRun(
         out=folder,
-        finished=run.finished,
-        step=run.step,
-        steps=run.steps,
+        finished=step >= steps,
+        step=step,
+        steps=steps,
         epochs=epochs,
-        score=run.score,
+        score=score,
         seconds=pace.seconds,
-        weights=weights,
-        warnings=tuple(run.health.warnings(ended=run.finished)),
+        weights=folder / "model.safetensors" if step >= steps else None,
+        warnings=warnings,
     )
 
 

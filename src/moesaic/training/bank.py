@@ -24,11 +24,16 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")
 _CAP = 2  # a picture counts as at most so many medians of pixels: a few huge ones must not be all that is seen
 
 
-def list_pictures(source: str | os.PathLike[str]) -> list[tuple[str, Path]]:
+def list_pictures(
+    source: str | os.PathLike[str], *, leave_out: str | os.PathLike[str] | None = None
+) -> list[tuple[str, Path]]:
     """The pictures of a folder, folders within it included, or those that a text file lists.
 
     Args:
-        source: a folder, or a text file with one path in each line, relative to the file's own folder.
+        source: a folder, of which hidden files and folders are left out; or a text file with one path in each line,
+            relative to the file's own folder.
+        leave_out: the folder of a run, whose pictures are none to learn from where it lies within the folder; where it
+            is that folder, or one above it, only its own `samples` are left out.
 
     Returns:
         Name and path of each, sorted by name; a name is the path below the folder, with slashes.
@@ -42,28 +47,49 @@ def list_pictures(source: str | os.PathLike[str]) -> list[tuple[str, Path]]:
         raise PictureError(f"data is a folder or a list of files, not {type(source).__name__}") from None
     try:
         if place.is_dir():
-            found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            files = {path.relative_to(place).as_posix(): path for path in found}
+            below = ((path.relative_to(place), path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+            own = None if leave_out is None else _own_pictures(place, Path(leave_out))
+            files = {
+                name.as_posix(): path
+                for name, path in below
+                if not any(part.startswith(".") for part in name.parts) and not _within(name, own) and path.is_file()
+            }
+        elif place.suffix.lower() in SUFFIXES and place.is_file():
+            raise PictureError(f"{place} is one picture; data is a folder of pictures, or a text file that lists some")
         else:
             lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
             files = {Path(line).as_posix(): place.parent / line for line in lines if line and not line.startswith("#")}
             if missing := [path for path in files.values() if not path.is_file()]:
                 raise PictureError(f"{place} lists {missing[0]}, which is not there ({len(missing)} such files)")
-    except (OSError, ValueError) as cause:  # ValueError: a name that holds a null character, or a file that is no text
+    except UnicodeDecodeError:
+        raise PictureError(f"{place} is no text; data is a folder of pictures, or a text that lists some") from None
+    except (OSError, ValueError) as cause:  # ValueError: a name that holds a null character
         raise PictureError(f"{place}: {getattr(cause, 'strerror', None) or cause}") from cause
     if not files:
         raise PictureError(f"{place} names no picture ({', '.join(SUFFIXES)})")
     return sorted(files.items())
 
 
+def _own_pictures(data: Path, run: Path) -> Path | None:
+    """Where a run's pictures lie below the folder of the data; None where they do not."""
+    place, own = Path(os.path.realpath(data)), Path(os.path.realpath(run))
+    if place.is_relative_to(own):
+        own = own / "samples"
+    return own.relative_to(place) if own.is_relative_to(place) and own != place else None
+
+
+def _within(name: Path, folder: Path | None) -> bool:
+    return folder is not None and name.is_relative_to(folder)
+
+
 def held_out(names: Iterable[str], share: float) -> set[str]:
-    """The names of a share of pictures that is kept from training, at least one of two or more.
+    """The names of a share of pictures that is kept from training: at least one of two or more, and never all.
 
     They are those of the smallest hashes: the same on every machine, whatever the order, and hardly others when
     pictures are added.
     """
     names = sorted(set(names))
-    count = max(1, round(share * len(names))) if share > 0 and len(names) > 1 else 0
+    count = min(len(names) - 1, max(1, round(share * len(names)))) if share > 0 and len(names) > 1 else 0
     return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 

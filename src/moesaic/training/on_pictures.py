@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from moesaic.errors import ArgumentError, ModelError, TrainingError
+from moesaic.errors import ArgumentError, TrainingError
 from moesaic.files import atomic_write, name_of
 from moesaic.memory import within_memory
 from moesaic.training.bank import Bank, held_out, list_pictures, read_bank
 from moesaic.training.checkpoint import Checkpoints, check_same, remove_files
+from moesaic.training.finished import finished_card, is_of, refuse_others, settled_length
 from moesaic.training.lock import alone_in, run_folder
 from moesaic.training.log import Log, Silence
 from moesaic.training.loop import checked_state, go_on, run_steps
@@ -92,11 +93,13 @@ def train_on_pictures(
     The folder `out` gets `recipe.json`, `log.jsonl`, `samples/`, `checkpoint.pt` (and the one before it), and at the
     end the averaged weights, `model.safetensors`, with their card. A run that was interrupted at any moment, or
     stopped by `piece`, goes on when the call is repeated, and ends with the same weights to the bit as one that was
-    not, on one machine with one number of threads and of processes.
+    not, on one machine with one number of threads and of processes. Finished weights without a checkpoint are never
+    replaced unasked: those of the same run are left as they are, and others refused.
 
     Args:
         task: what is trained.
         data: a folder of clean pictures, or a text file that lists some; see `moesaic.training.bank.list_pictures`.
+            What lies in `out` is left out.
         out: folder of the run; made when missing.
         recipe: everything that defines the run. It states `steps`, or `minutes` of the whole run, from which steps are
             planned once.
@@ -109,8 +112,8 @@ def train_on_pictures(
         ArgumentError: neither steps nor minutes, crops that the network does not take, or a folder that cannot be
             written to.
         PictureError: no picture is there that can be read and is large enough.
-        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another
-            run is training there.
+        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe or
+            finished weights without a checkpoint, or another run is training there.
         ModelError: the weights to start from cannot be read or do not fit.
         LimitError: there is not enough memory for the pictures, the network or a step.
     """
@@ -120,7 +123,7 @@ def train_on_pictures(
         raise ArgumentError("a run needs steps in its recipe, or minutes to plan them from")
     pace = Pace(piece, 0)
     folder = run_folder(out)
-    files = list_pictures(data)
+    files = list_pictures(data, leave_out=folder)
     needs = (
         f"steps of {recipe.batch} crops of {recipe.largest_crop} px through {recipe.network}, with all pictures at "
         "hand; lower batch or crop"
@@ -153,14 +156,20 @@ def _train(
     state = checked_state(checkpoints.load(team.device), folder, "steps") if resume else None
     train, val = bank.split(held_out(bank.names, recipe.held_out))
     steps = recipe.steps
-    if steps is None and state is not None:
-        steps = int(state["config"]["steps"])
+    weights = folder / "model.safetensors"
+    left = finished_card(weights) if resume and state is None else None
+    if steps is None:
+        steps = settled_length(left, "steps") if state is None else int(state["config"]["steps"])
     if steps is None:
         steps = _steps_that_fit(task, recipe, train, val, team)
     recipe = task.with_steps(recipe, steps)
     config = _config(task, recipe, bank, data_name, val, team)
     if state is not None:
         check_same(state["config"], config, folder)
+    elif left is not None and is_of(left, config):
+        return _ended(folder, steps, steps, read_scores(left), pace)
+    elif resume:
+        refuse_others(folder, config, "steps")
     run = task.run(recipe, train, val, team, folder / "samples")
     if state is not None:
         go_on(run, state, folder)
@@ -188,34 +197,28 @@ def _train(
             saves=team.leads,
         )
         team.check_equal(run.model)
-        weights = folder / "model.safetensors" if run.finished else None
-        if weights is not None and team.leads:
-            kept = _finished(weights, config)
-            if kept is None:
+        if run.finished and team.leads:
+            left = finished_card(weights)
+            if left is None or not is_of(left, config):
                 write_weights(weights, run.finish(log, pace), run.card(name_of(folder), config), force=True)
             else:
-                run.scores = kept
+                run.scores = read_scores(left)
         team.wait()  # the first process has finished
     finally:
         log.close()
+    return _ended(folder, run.step, run.steps, run.scores, pace)
+
+
+def _ended(folder: Path, step: int, steps: int, scores: Mapping[str, float], pace: Pace) -> Trained:
     return Trained(
         out=folder,
-        finished=run.finished,
-        step=run.step,
-        steps=run.steps,
-        scores=dict(run.scores),
+        finished=step >= steps,
+        step=step,
+        steps=steps,
+        scores=dict(scores),
         seconds=pace.seconds,
-        weights=weights,
+        weights=folder / "model.safetensors" if step >= steps else None,
     )
-
-
-def _finished(weights: Path, config: Mapping[str, Any]) -> dict[str, float] | None:
-    """The scores of the weights that an earlier call has left, or None where there are none of this run."""
-    try:
-        card = read_card(weights)
-    except ModelError:
-        return None
-    return read_scores(card) if dict(card.recipe) == json.loads(json.dumps(config)) else None
 
 
 def _config(

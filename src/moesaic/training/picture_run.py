@@ -15,6 +15,7 @@ from moesaic.training.progress import Pace, Progress
 from moesaic.training.psnr import mean_psnr
 from moesaic.training.schedule import Schedule
 from moesaic.training.seeds import generator_for, seed_for
+from moesaic.values import is_number, is_table, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,8 +218,17 @@ class PictureRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.step, self.scores, self.recent = int(state["step"]), dict(state["scores"]), float(state["recent"])
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: it holds a step or scores that this run cannot have.
+        """
+        step, scores = state["step"], state["scores"]
+        if not is_whole(step, 0, self.steps):
+            raise ValueError(f"step {step!r} is none of 0 to {self.steps}")
+        if not (is_table(scores) and all(is_number(score) for score in scores.values())):
+            raise ValueError("its scores are no numbers by name")
+        self.step, self.scores, self.recent = step, dict(scores), float(state["recent"])
         self._unread.copy_(state["unread"])
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

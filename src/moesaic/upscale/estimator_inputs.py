@@ -20,7 +20,7 @@ from moesaic.degrade.mix import check_mix, draw_sorts
 from moesaic.degrade.told import MAX_SEED, rounded
 from moesaic.degrade.wild import COUNTS, METHODS, Step, draw_steps
 from moesaic.errors import ShapeError
-from moesaic.upscale.truth import BLUR_MOST, LIGHT, NOISE_MOST, QUALITY_WORST, true_scores
+from moesaic.upscale.truth import BLUR_MOST, COLOURED, LIGHT, NOISE_MOST, PIXEL, QUALITY_WORST, true_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 SHRINKS = (1, 2, 3, 4)
 """By which clean pictures shrink before, or within, their damage."""
-
-_COLOURED = 0.668  # deviation of luma of noise of 1 in each colour
-_PIXEL = math.sqrt(1 / (4 * math.pi))  # px, as in `moesaic.upscale.truth`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,7 +103,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, strength: float) -
     """Gaussian noise of the strength as its score, or Poisson noise that has it in a picture of the usual light."""
     levels = NOISE_MOST * strength**2
     seed, grey = int(rng.integers(MAX_SEED, endpoint=True)), bool(rng.random() < 0.25)
-    levels = levels if grey else levels / _COLOURED
+    levels = levels if grey else levels / COLOURED
     if rng.random() < 0.75:
         return [{"step": "noise", "sigma": rounded(levels), "grey": grey, "seed": seed}]
     by = rounded(levels / 255 / math.sqrt(LIGHT / COUNTS))
@@ -115,8 +112,8 @@ def _noise(rng: np.random.Generator, height: int, width: int, strength: float) -
 
 def _blur(rng: np.random.Generator, height: int, width: int, strength: float) -> list[Step]:  # noqa: ARG001
     """Mostly a Gaussian, of the strength as its score; else a longish or a flat one that is about as wide."""
-    wide = BLUR_MOST * strength**2 + _PIXEL
-    sigma = max(0.01, rounded(math.sqrt(wide**2 - _PIXEL**2)))
+    wide = BLUR_MOST * strength**2 + math.sqrt(PIXEL)
+    sigma = max(0.01, rounded(math.sqrt(wide**2 - PIXEL)))
     size = min(2 * math.ceil(3 * sigma) + 1, 21)
     sigmas, power, shape = [sigma, sigma], 1.0, "bell"
     chance = rng.random()

@@ -42,8 +42,11 @@ QUALITY_BEST, QUALITY_WORST = 95, 10
 LIGHT = 0.4
 """The mean of a picture whose light is not told, on which the strength of Poisson noise depends."""
 
-_PIXEL = 1 / (4 * math.pi)  # px^2, the squared width of a pixel: white noise is blobs of this
-_COLOURED = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)  # deviation of luma where each colour has noise of its own of 1
+PIXEL = 1 / (4 * math.pi)
+"""px^2, the squared width of a pixel: white noise is blobs of this."""
+COLOURED = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)
+"""The deviation of luma where each colour has noise of its own, of deviation 1."""
+
 _STEPS = ("blur", "sinc", "resize", "noise", "poisson", "jpeg")
 
 
@@ -62,7 +65,7 @@ class _Trace:
     def resized(self, scale: float) -> None:
         """A shrink is a blur as wide as the new pixel; an enlargement only widens."""
         wide = self.width * scale**2
-        self.width = wide + _PIXEL * max(0.0, 1 - scale**2)
+        self.width = wide + PIXEL * max(0.0, 1 - scale**2)
         self.strength *= math.sqrt(wide / self.width)
 
 
@@ -89,7 +92,7 @@ def scores_of_steps(
     if height < 1 or width < 1:
         raise ArgumentError(f"a picture has at least 1x1 px, not {width}x{height}")
     side = math.sqrt(height * width)
-    smallest, point = math.inf, _PIXEL
+    smallest, point = math.inf, PIXEL
     noises: list[_Trace] = []
     traces: list[_Trace] = []
     for step in steps:
@@ -105,20 +108,20 @@ def scores_of_steps(
             now = math.sqrt(rows * columns)
             for trace in (*noises, *traces):
                 trace.resized(now / side)
-            point = point * (now / side) ** 2 + _PIXEL * max(0.0, 1 - (now / side) ** 2)
+            point = point * (now / side) ** 2 + PIXEL * max(0.0, 1 - (now / side) ** 2)
             side, smallest = now, min(smallest, now)
         elif name == "jpeg":
             quality = step_quality(told)
             _quantise(noises, quality)
             share = (QUALITY_BEST - quality) / (QUALITY_BEST - QUALITY_WORST)
-            traces.append(_Trace(strength=min(1.0, max(0.0, share)), width=_PIXEL))
+            traces.append(_Trace(strength=min(1.0, max(0.0, share)), width=PIXEL))
         else:
             deviation = 255 * step_amount(name, told)
             if name == "poisson":
                 deviation *= math.sqrt(light / COUNTS)
-            noises.append(_Trace(strength=deviation * (1.0 if told.flag("grey") else _COLOURED), width=_PIXEL))
+            noises.append(_Trace(strength=deviation * (1.0 if told.flag("grey") else COLOURED), width=PIXEL))
     noise = math.sqrt(sum(trace.strength**2 for trace in noises))
-    blur = math.sqrt(point) - math.sqrt(_PIXEL)
+    blur = math.sqrt(point) - math.sqrt(PIXEL)
     return (
         min(1.0, math.sqrt(noise / NOISE_MOST)),
         min(1.0, math.sqrt(max(0.0, blur) / BLUR_MOST)),
@@ -170,9 +173,9 @@ def typical_scores() -> Array:  # (11, S)
 def _kernel_width(name: str, told: Told) -> float:
     """The squared width of a blur's kernel, px^2, 0 for one that changes nothing."""
     if name == "sinc":
-        return max(0.0, 1 / told.number("cutoff", 0.01, math.pi) ** 2 - _PIXEL)
+        return max(0.0, 1 / told.number("cutoff", 0.01, math.pi) ** 2 - PIXEL)
     kernel = step_kernel(name, told)
-    return max(0.0, _PIXEL / float((kernel**2).sum()) - _PIXEL)
+    return max(0.0, PIXEL / float((kernel**2).sum()) - PIXEL)
 
 
 def _quantise(noises: list[_Trace], quality: int) -> None:
@@ -180,7 +183,7 @@ def _quantise(noises: list[_Trace], quality: int) -> None:
     total = sum(trace.strength**2 for trace in noises)
     if total == 0:
         return
-    wide = sum(trace.strength**2 * trace.width for trace in noises) / total - _PIXEL
+    wide = sum(trace.strength**2 * trace.width for trace in noises) / total - PIXEL
     power = total * _spectrum(wide)  # of each coefficient; all have the variance of a pixel for white noise
     ratio = jpeg_tables(quality)[0] / np.sqrt(power)
     left = math.sqrt(float((power * np.interp(ratio, *_kept())).mean()) / total)
