@@ -40,8 +40,6 @@ def estimate(
     """Tell how degraded pictures are, from 0 to 1: noise, blur, JPEG, lost resolution, and all of it in one number."""
     jobs = places.settle(inputs, None, name=None, accepts=_is_picture, recursive=recursive)
     report = Report("estimate", len(jobs), as_json=as_json, quiet=quiet, always=True, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic.upscale.estimate import estimate as judge
     from moesaic.upscale.estimators import make_estimator
 

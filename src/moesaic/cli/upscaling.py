@@ -100,8 +100,6 @@ def upscale(
         drawings = [Job(source=job.source, output=_explained(job.output)) for job in jobs if job.output is not None]
         places.refuse_clashes([*jobs, *drawings])
     report = Report("upscale", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    if not jobs:
-        return run(jobs, lambda _: {}, report)
     from moesaic import image, picture_files
     from moesaic.files import refuse_existing
     from moesaic.upscale.estimators import make_estimator
