@@ -239,6 +239,17 @@ class TestSources:
         with pytest.raises(ArgumentError):
             read_picture(torch.zeros((3, 2, 2), dtype=torch.int64))
 
+    @pytest.mark.parametrize("tensor", [torch.zeros(3, 2, 2).to_sparse(), torch.zeros((3, 2, 2), device="meta")])
+    def test_tensors_without_plain_numbers(self, tensor):
+        with pytest.raises(ArgumentError, match="tensors are dense and hold numbers; this one is"):
+            read_picture(tensor)
+
+    @pytest.mark.parametrize("limit", [None, "a", True])
+    def test_what_is_no_limit(self, limit):
+        with pytest.raises(ArgumentError, match="pixel_limit is a number of pixels, not"):
+            read_picture(np.zeros((2, 2)), pixel_limit=limit)
+        assert read_picture(np.zeros((2, 2)), pixel_limit=np.int64(4)).width == 2
+
     @pytest.mark.parametrize("source", [None, 5, [1, 2], io.StringIO("text")])
     def test_other_objects(self, source):
         with pytest.raises(ArgumentError):

@@ -159,6 +159,28 @@ def test_a_folder_can_be_run_twice(moe, model, picture, tmp_path):
     assert len(list((tmp_path / "in").iterdir())) == 7
 
 
+def test_an_interruption_between_drawing_and_picture_does_not_block_the_next_run(moe, model, picture, tmp_path):
+    picture("in/a.png")
+    (tmp_path / "in" / "a.explained.png").write_bytes(b"drawn before the interruption")
+    assert moe("restore", "in", "--model", model, "--explain").code == 0
+    with Image.open(tmp_path / "in" / "a.explained.png") as drawn:
+        assert drawn.width == 1200
+    assert (tmp_path / "in" / "a.restored.png").is_file()
+
+
+def test_pictures_restored_before_without_an_explanation_are_told(moe, model, picture, tmp_path):
+    picture("in/a.png")
+    assert moe("restore", "in", "--model", model).code == 0
+    ran = moe("restore", "in", "--model", model, "--explain")
+    assert (ran.code, ran.errors) == (
+        0, ["moesaic: 1 restored before and not explained: what is there is kept; --force restores and explains anew"],
+    )  # fmt: skip
+    assert "kept" in ran.out
+    assert moe("restore", "in", "--model", model, "--explain", "--force").err == ""
+    assert (tmp_path / "in" / "a.explained.png").is_file()
+    assert moe("restore", "in", "--model", model, "--explain").err == ""
+
+
 def test_folders_of_folders(moe, model, picture, tmp_path):
     picture("in/deep/a.png")
     assert moe("restore", "in", "--model", model, "-r", "-o", "out").code == 0

@@ -58,6 +58,8 @@ def test_minutes_plan_the_steps(moe, data):
         (("--steps", "1", "--options", "[4]"), "is no JSON object"),
         (("--steps", "1", "--options", '{"breadth": 4}'), "breadth"),
         (("--steps", "1", "--mix", "noise"), "--mix 'noise' is no list of shares"),
+        (("--steps", "1", "--mix", "noise=1, noise=0"), "states 'noise' twice"),
+        (("--steps", "1", "--data", "data/0.png"), "is one picture; data is a folder"),
         (("--steps", "1", "--mix", "nose=1"), "the mix names 'nose'"),
         (("--steps", "1", "--network", "moce_light"), "did you mean 'moce_lite'"),
         (("--steps", "1", "--crop", "20"), "crop 20 must be a multiple of 16"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from moesaic.degrade.batch import DEFAULT_MIX, LABELS, degrade_batch
+from moesaic.degrade.mix import draw_sorts
 from moesaic.degrade.ranges import LABEL_OF, ORDER
 from moesaic.errors import ArgumentError, ShapeError
 
@@ -124,10 +125,32 @@ def test_other_shapes_are_refused(shape):
         degrade_batch(torch.zeros(shape), torch.Generator())
 
 
-@pytest.mark.parametrize("mix", [{"fog": 1.0}, {"noise": -1.0}, {"noise": float("nan")}, {"noise": 0.0}, {}])
+@pytest.mark.parametrize(
+    "mix",
+    [{"fog": 1.0}, {"noise": -1.0}, {"noise": float("nan")}, {"noise": 0.0}, {}, None, [("noise", 1.0)], {1: 1.0},
+     {"noise": "1"}, {"noise": True}, {"noise": 1e-9}, {"noise": 1e9}, {"noise": torch.ones(2)}],
+)  # fmt: skip
 def test_a_mix_that_means_nothing_is_refused(mix):
     with pytest.raises(ArgumentError, match=r"mix|share"):
         degrade_batch(pictures(1), torch.Generator(), mix)
+
+
+@pytest.mark.parametrize(
+    ("clean", "says"),
+    [
+        (None, "are a tensor"),
+        (torch.zeros((1, 3, 8, 8), dtype=torch.uint8), "float32 in .*, not torch.uint8"),
+        (torch.full((1, 3, 8, 8), float("nan")), "no finite number"),
+    ],
+)
+def test_pictures_that_are_none_are_refused(clean, says):
+    with pytest.raises(ArgumentError, match=says):
+        degrade_batch(clean, torch.Generator())
+
+
+def test_the_rarest_sort_is_drawn_as_rarely_as_it_says():
+    drawn = draw_sorts([1e6, 1.0], 10**6, torch.Generator().manual_seed(0))
+    assert drawn.sum() < 10
 
 
 @pytest.mark.gpu

@@ -96,3 +96,18 @@ def test_values_of_the_wrong_type_are_refused(picture, tmp_path):
 def test_a_missing_set_is_told(tmp_path):
     with pytest.raises(ArgumentError, match="cannot be read"):
         read_frozen(tmp_path / "none.json")
+
+
+def test_what_is_no_entry_is_refused(picture, tmp_path):
+    entry = freeze("blocks", picture(), "noise", seed=1)
+    with pytest.raises(ArgumentError, match="reproduce takes an Entry of a test set, not NoneType"):
+        reproduce(None, picture())
+    for entries in (None, [None], [entry, {}], "set"):
+        with pytest.raises(ArgumentError, match="entries are a list of Entry"):
+            write_frozen(tmp_path / "set.json", entries)
+    for value in (float("nan"), {1, 2}):
+        with pytest.raises(ArgumentError, match="what JSON has no form for"):
+            write_frozen(tmp_path / "set.json", [dataclasses.replace(entry, params={"sigma": value})])
+    with pytest.raises(ArgumentError, match="read from a path, not from NoneType"):
+        read_frozen(None)
+    assert not (tmp_path / "set.json").exists()

@@ -126,7 +126,13 @@ def test_arrays_of_all_types_are_the_same_picture(picture):
     pixels = picture()
     results = [
         degrade(one, "haze", seed=1).pixels
-        for one in (pixels, pixels.astype(np.uint16) * 257, pixels / 255.0, (pixels / 255.0).astype(np.float32))
+        for one in (
+            pixels,
+            pixels.astype(np.uint16) * 257,
+            (pixels.astype(np.uint16) * 257).astype(">u2"),  # as files have them
+            pixels / 255.0,
+            (pixels / 255.0).astype(np.float32),
+        )
     ]
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-6)
@@ -156,6 +162,15 @@ def test_other_shapes_are_refused(shape):
         ({"kind": "jpeg", "params": {"quality": 10, "halved": True, "x": 1}}, "no parameter 'x'"),
         ({"kind": "composite", "params": {"parts": []}}, "list of 1 to 100 tables"),
         ({"kind": "wild", "params": {"shrink": 1, "steps": [{"step": "sharpen"}]}}, "'step' is one of blur"),
+        ({"kind": np.zeros(2)}, "the kind is one of"),
+        ({"kind": ["jpeg"]}, "the kind is one of"),
+        ({"kind": "composite", "family": 5}, "the family is a name, not int"),
+        ({"kind": "haze", "family": ["plane"]}, "the family is a name, not list"),
+        ({"kind": "haze", "family": np.zeros(2)}, "the family is a name, not ndarray"),
+        ({"seed": 10**5000}, "not int too long to tell"),
+        ({"severity": 10**5000}, "not int too long to tell"),
+        ({"kind": "jpeg", "params": {"quality": 10**5000, "halved": True}}, "not int too long to tell"),
+        ({"kind": "defocus", "params": {"radius": 1, "shape": np.zeros(2)}}, "'shape' is one of disc"),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(picture, options, words):

@@ -9,7 +9,7 @@ import pytest
 
 from moesaic.degrade import wild
 from moesaic.degrade.told import Told
-from moesaic.errors import ArgumentError
+from moesaic.errors import ArgumentError, LimitError
 
 
 @pytest.mark.parametrize("shrink", [1, 2, 4])
@@ -70,3 +70,21 @@ def test_a_bell_has_its_widths_along_its_axes():
 def test_a_step_with_too_much_is_refused():
     with pytest.raises(ArgumentError, match="no parameter 'colour'"):
         wild.apply_steps(np.zeros((4, 4, 3)), [Told("wild", {"step": "jpeg", "quality": 50, "colour": 1})])
+
+
+@pytest.mark.parametrize("step", [{"step": "sinc", "size": 8, "cutoff": 1.0}, {"step": "blur", "size": 2}])
+def test_even_kernels_are_refused(step):
+    with pytest.raises(ArgumentError, match="'size' is an odd number of px, not"):
+        wild.apply_steps(np.zeros((4, 4, 3)), [Told("wild", step)])
+
+
+def test_a_kernel_without_a_sum_is_refused():
+    with pytest.raises(ArgumentError, match="the sum of the kernel is 0"):
+        wild._of_sum_1(np.zeros((3, 3)))
+    assert wild.step_kernel("sinc", Told("wild", {"size": 1, "cutoff": 0.01})).tolist() == [[1.0]]
+
+
+def test_a_picture_on_its_way_has_a_limit():
+    step = {"step": "resize", "height": 2**16, "width": 2**13, "method": "area"}
+    with pytest.raises(LimitError, match="resizes to 8192x65536 px, above the limit of 268435456 px"):
+        wild.apply_steps(np.zeros((4, 4, 3)), [Told("wild", step)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -49,6 +50,14 @@ def test_a_planned_run_has_as_many_trials_as_its_time_allows(pictures, network, 
     told = teach_gates(network, bank, parts(), replace(RECIPE, **change), MIX, torch.device("cpu"))
     assert seen == [4] * batches
     assert (told, network.price, network.training) == ({"level_0": 0.5, "price": 2.5}, 2.5, True)
+
+
+def test_a_single_trial_teaches_something(pictures, network, monkeypatch):
+    monkeypatch.setattr(finish, "fit_gates", partial(finish.fit_gates, steps=60))
+    bank, recipe = read_bank(list_pictures(pictures)), replace(RECIPE, trials=1, batch=1, precision="float32")
+    told = teach_gates(network, bank, parts(), recipe, MIX, torch.device("cpu"))
+    assert told == {"level_0": 0.0, "level_1": 0.0, "level_2": 0.0, "price": network.price}
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
 def test_before_its_gates_have_learned_a_network_is_seen_with_its_dearest_experts(network):

@@ -307,3 +307,19 @@ def test_arms_for_comparison():
     assert dense.look([pictures(1)]).cost.item() == pytest.approx(1.0)
     equal = MoceLite(width=8, ranks=(1.5,) * 4, scales=[[2] * 4] * 3)
     assert len({round(float(cost), 6) for cost in next(equal.gates()).costs[1:]}) == 1
+
+
+@pytest.mark.parametrize("price", [-1, 1001, float("nan"), "3", True, None])
+def test_a_price_is_a_number_to_1000(price):
+    network = tiny()
+    with pytest.raises(ArgumentError, match="price is a number of dB from 0 to 1000, not"):
+        network.price = price
+    assert network.price == 0
+    with pytest.raises(ArgumentError, match="price is a number"):
+        tiny(price=price)
+
+
+@pytest.mark.parametrize("rank", [0, -1, float("nan"), float("inf"), "1"])
+def test_ranks_are_numbers_above_0(rank):
+    with pytest.raises(ArgumentError, match="ranks are numbers above 0"):
+        tiny(ranks=(0.5, rank))

@@ -187,7 +187,7 @@ class TestOptions:
     def test_a_price_spares_compute(self, photo):
         network = tiny()
         network.price = 0.01
-        costs = [restore(photo, network, price=price).cost for price in (0, 1.0, 5.0, 1e6)]
+        costs = [restore(photo, network, price=price).cost for price in (0, 1.0, 5.0, 1e3)]
         assert costs == sorted(costs, reverse=True)
         assert costs[0] > costs[-1] == pytest.approx(network.fixed_cost)
         assert network.price == 0.01
@@ -205,6 +205,8 @@ class TestOptions:
             *(({"strength": value}, "strength is a number from 0") for value in (-0.1, 1.1, float("nan"), "1", True)),
             *(({"price": value}, "price is a number of dB from 0 to 1000") for value in (-1, 1001, float("inf"), "0")),
             *(({"tile": value}, "tile is a whole number of px") for value in (0, 1.5, "64")),
+            *(({"pixel_limit": value}, "pixel_limit is a number of pixels, not") for value in (None, "a", True)),
+            ({"progress": 5}, "progress is a function of two numbers, not int"),
         ],
     )
     def test_out_of_range(self, network, photo, options, says):
@@ -225,6 +227,16 @@ class TestModels:
         assert restore(photo, "tiny", registry=own, device="cpu").card.name == "tiny"
         with pytest.raises(ModelError, match="'tinny' is no model here and no file; did you mean tiny"):
             restore(photo, "tinny", registry=own)
+
+    def test_what_is_no_registry(self, photo):
+        with pytest.raises(ArgumentError, match="registry is a moesaic Registry, not NoneType"):
+            restore(photo, registry=None)
+
+    def test_weights_of_another_task(self, photo):
+        with pytest.raises(
+            ModelError, match=r"'enet_moe_camvid_nc' is no model here and no file; known here are .*moce"
+        ):
+            restore(photo, "enet_moe_camvid_nc")
 
     def test_an_unknown_name(self, photo):
         with pytest.raises(ModelError, match="did you mean moce_lite"):

@@ -34,7 +34,7 @@ def check_mix(mix: object, sorts: Collection[str] | None = None) -> None:
     for name, share in mix.items():
         if sorts is not None and name not in sorts:
             raise ArgumentError(f"the mix names {name!r}, which is none of {', '.join(sorts)}")
-        check_share(f"the share of {name!r}", share)
+        check_share(f"in the mix, the share of {name!r}", share)
     if not any(mix.values()):
         raise ArgumentError("the mix gives no sort a share above 0")
 

@@ -110,5 +110,5 @@ def shortly(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # a whole number of thousands of digits
-        return f"a {type(value).__name__} too long to tell"
+        return f"{type(value).__name__} too long to tell"
     return text if len(text) <= 60 else text[:57] + "..."

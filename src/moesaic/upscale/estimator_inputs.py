@@ -113,7 +113,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, strength: float) -
 def _blur(rng: np.random.Generator, height: int, width: int, strength: float) -> list[Step]:  # noqa: ARG001
     """Mostly a Gaussian, of the strength as its score; else a longish or a flat one that is about as wide."""
     wide = BLUR_MOST * strength**2 + math.sqrt(PIXEL)
-    sigma = max(0.01, rounded(math.sqrt(wide**2 - PIXEL)))
+    sigma = max(0.01, rounded(math.sqrt(max(0.0, wide**2 - PIXEL))))
     size = min(2 * math.ceil(3 * sigma) + 1, 21)
     sigmas, power, shape = [sigma, sigma], 1.0, "bell"
     chance = rng.random()

@@ -163,7 +163,7 @@ def typical_scores() -> Array:  # (11, S)
     rows = []
     for place in range(11):
         rng = np.random.default_rng([2021, place])
-        chains = [draw_steps(rng, size, size, place / 10, 4) for _ in range(64)]
+        chains = [draw_steps(rng, size, size, place / 10, 4) for _ in range(32)]
         rows.append(np.mean([scores_of_steps(steps, size, size) for steps in chains], axis=0))
     rows[0] *= 0  # nothing is left of a picture that nothing was done to, whatever the mildest chain does
     typical: Array = np.maximum.accumulate(np.array(rows), axis=0)
