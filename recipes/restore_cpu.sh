@@ -21,5 +21,5 @@ if [[ -n "${START:-}" ]]; then begin=(--start "$START"); fi
 # left as it is, so that a fresh network does not stay at the picture itself.
 torchrun --nproc-per-node 2 -m -- moesaic train restore --data "$DATA" -o "$OUT" ${begin[@]+"${begin[@]}"} --batch 8 \
     --rate 1e-3 --fourier 0.02 --labels 0.1 --precision bfloat16 --pixel-loss decibel --floor-begin 1e-2 \
-    --steps "$STEPS" --late-crop 160 --late-share 0.2 --trials 3000 --seed "$SEED" --device cpu \
-    --mix noise=.24,poisson=.03,rain=.06,heavy_rain=.06,haze=.12,snow=.05,motion_blur=.09,defocus=.05,low_light=.07,jpeg=.08,resize=.04,composite=.10,clean=.05
+    --steps "$STEPS" --late-crop 160 --late-share 0.2 --trials 6000 --grey 0.12 --seed "$SEED" --device cpu \
+    --mix noise=.16,poisson=.03,grain=.18,rain=.05,heavy_rain=.05,haze=.09,snow=.04,motion_blur=.08,defocus=.04,low_light=.06,jpeg=.08,resize=.03,composite=.10,clean=.10

@@ -17,5 +17,5 @@ fi
 
 moesaic train restore --data "$DATA" -o "$OUT" "${begin[@]}" --minutes 25 --piece 9.5 --batch 64 --crop 128 \
     --late-crop 192 --late-share 0.15 --rate 1e-3 --pixel-loss decibel --floor-begin 1e-2 --fourier 0.02 --labels 0.1 \
-    --average 0.999 --trials 6000 --seed 0 --device cuda \
-    --mix noise=.24,poisson=.03,rain=.06,heavy_rain=.06,haze=.12,snow=.05,motion_blur=.09,defocus=.05,low_light=.07,jpeg=.08,resize=.04,composite=.10,clean=.05
+    --average 0.999 --trials 6000 --grey 0.12 --seed 0 --device cuda \
+    --mix noise=.16,poisson=.03,grain=.18,rain=.05,heavy_rain=.05,haze=.09,snow=.04,motion_blur=.08,defocus=.04,low_light=.06,jpeg=.08,resize=.03,composite=.10,clean=.10
