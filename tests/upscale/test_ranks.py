@@ -224,6 +224,20 @@ def test_only_zero_experts(norm):
         assert gates.tolist() == [1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("active", [1, 2])
+def test_only_zero_experts_leave_finite_gradients(active):
+    torch.manual_seed(0)
+    mix = mix_of_ranks(nn.Linear(64, 64), "", 5, 2, 3, active, 2, scores=S, gate_norm="real")
+    (one,) = mix.layers.values()
+    with torch.no_grad():
+        one.up.normal_()
+        one.router.last[3:, -1] = 9
+    with mix.given(scores(2)):
+        assert bool(mix.routings()[""].weights.isfinite().all())
+        mix.model(rand(2, 64)).sum().backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in mix.parameters())
+
+
 @pytest.mark.parametrize("norm", ["none", "topk", "real"])
 def test_ties_go_to_the_first(norm):
     gates, chosen = decided([0.0] * 6, gate_norm=norm, shared=1, routed=4, active=2, zero=2)

@@ -128,6 +128,8 @@ def team_on(device: str | torch.device = "auto") -> Iterator[Team]:
         torch.cuda.set_device(where)
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        yield Team(rank=rank, size=size, device=where)
+        team = Team(rank=rank, size=size, device=where)
+        yield team
+        team.wait()  # the first process keeps what the others talk through: none leaves while another still does
     finally:
         dist.destroy_process_group()

@@ -366,7 +366,7 @@ class MixOfRanks:
         weights = shares.to(p.dtype)
         if kind == "degradation":
             does_nothing = number >= decision.ranks.real
-            factor = _plain(severity).to(p.device, p.dtype)[:, None]
+            factor = severity.to(p.device, p.dtype)[:, None]
             weights = weights * torch.where(does_nothing, factor, 1)[:, None]  # (B, L, N)
         return p.shape[-1] * (weights * p).sum(-1).mean(0)
 
@@ -387,13 +387,8 @@ class MixOfRanks:
         # elsewhere looking would wait for the device
         if scores.device.type == "cpu" and not bool(scores.isfinite().all()):
             raise ArgumentError("scores are not all finite numbers; look at what estimated them")
-        return _plain(scores)
+        return scores
 
     def _refuse_merged(self, what: str) -> None:
         if self.is_merged:
             raise ArgumentError(f"{what}: the ranks are merged for other scores; call unmerge() first")
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """What autograd can keep: an estimator may have worked in inference mode."""
-    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
