@@ -11,6 +11,7 @@ import torch
 from moesaic.errors import ArgumentError, ModelError, TrainingError
 from moesaic.training import on_pictures
 from moesaic.training.log import read_log
+from moesaic.upscale.analytic import Analytic
 from moesaic.upscale.network import CompactUpscaler
 from moesaic.upscale.recipe import UpscaleRecipe
 from moesaic.upscale.train import train_upscale
@@ -94,6 +95,38 @@ def test_goes_on_from_other_weights(pictures, tmp_path, straight):
     assert run.scores == pytest.approx(straight.scores, abs=0.02)
     recipe = json.loads((run.out / "recipe.json").read_text())
     assert recipe["start"]["sha256"] == read_weights(straight.weights)[1].sha256
+
+
+RANKED = replace(
+    TINY, options={**TINY.options, "ranks": {"scores": 4, "shared": 1, "routed": 1, "active": 1, "zero": 1}},
+    mix={"bicubic": 0.2, "full": 0.8}, rate=1e-2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ["estimator", "oracle", "constant", "shuffled"])
+def test_ranks_alone_are_learned_from_a_base(pictures, tmp_path, straight, told):
+    estimator = None if told == "oracle" else Analytic()
+    recipe = replace(RANKED, start=str(straight.weights), told=told)
+    run = train_upscale(pictures, tmp_path / "run", recipe, estimator=estimator)
+    before, (after, card) = weights(straight.out), read_weights(run.weights)
+    same = [name for name in before if torch.equal(before[name], after[name])]
+    assert same == list(before)  # the base is as it was, to the bit
+    assert any(value.abs().max() > 0 for name, value in after.items() if name.endswith("up"))
+    assert card.options["estimator"] == ("oracle:1" if told == "oracle" else Analytic().identity)
+    network = load_model(run.weights)
+    assert network.mix is not None
+    assert card.parameters == sum(parameter.numel() for parameter in network.mix.parameters())
+
+
+def test_interruptions_of_ranks_change_nothing(pictures, tmp_path, monkeypatch, straight):
+    monkeypatch.setattr(on_pictures, "SAVE_EVERY", 0.0)
+    recipe = replace(RANKED, start=str(straight.weights))
+    whole = train_upscale(pictures, tmp_path / "whole", recipe, estimator=Analytic())
+    with pytest.raises(StoppedError):
+        train_upscale(pictures, tmp_path / "pieces", recipe, estimator=Analytic(), progress=stop_at(7))
+    assert train_upscale(pictures, tmp_path / "pieces", recipe, estimator=Analytic()).scores == whole.scores
+    first, second = weights(whole.out), weights(tmp_path / "pieces")
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_wrong_starts(pictures, tmp_path, straight):
