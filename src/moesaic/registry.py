@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moesaic.errors import ArgumentError, ModelError
 from moesaic.weights_file import DEFAULT_LIMITS, Card, WeightLimits, read_card, read_weights, with_card
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
+
+Network = TypeVar("Network")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,27 @@ class Registry:
     def _refuse_taken(self, name: str) -> None:
         if name in self._builders or name in self._weights:
             raise ModelError(f"the name {name!r} is taken; give the model another")
+
+
+def make_named(builders: Mapping[str, Callable[..., Network]], name: str, options: Mapping[str, Any]) -> Network:
+    """A network with fresh weights from a table of what makes each.
+
+    Args:
+        builders: by the name of the architecture.
+        name: one of them.
+        options: keyword arguments.
+
+    Raises:
+        ArgumentError: an unknown name or option, or what the network refuses.
+    """
+    if name not in tuple(builders):  # a name may be anything, also what cannot be a key
+        close = difflib.get_close_matches(str(name), builders, n=1)
+        hint = f"did you mean {close[0]!r}? There are" if close else "choose one of"
+        raise ArgumentError(f"network {name!r} is unknown; {hint} {', '.join(builders)}")
+    try:
+        return builders[name](**options)
+    except TypeError as cause:
+        raise ArgumentError(f"options {dict(options)} do not fit {name!r}: {cause}") from cause
 
 
 def _from_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,6 @@ def test_crops_are_as_large_as_the_largest_scale_that_is_drawn():
         {"average": 1},
         {"held_out": -0.1},
         {"betas": (0.9,)},
-        {"adversarial": -1},
         {"start": 3},
     ],
 )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moesaic.errors import ArgumentError
-from moesaic.registry import Registry
+from moesaic.registry import Registry, make_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,14 +50,7 @@ def make_network(name: str, **options: Any) -> nn.Module:
         ArgumentError: an unknown network or option, or an option outside its values.
         LimitError: there is not enough memory for such a network.
     """
-    if name not in tuple(NETWORKS):
-        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}? There are" if close else "choose one of"
-        raise ArgumentError(f"network {name!r} is unknown; {hint} {', '.join(NETWORKS)}")
-    try:
-        return NETWORKS[name](**options)
-    except TypeError as cause:
-        raise ArgumentError(f"options {options} do not fit {name!r}: {cause}") from cause
+    return make_named(NETWORKS, name, options)
 
 
 registry = Registry()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moesaic.errors import ArgumentError
-from moesaic.registry import Registry
+from moesaic.registry import Registry, make_named
 
 if TYPE_CHECKING:
     from moesaic.upscale.network import CompactUpscaler
@@ -44,14 +42,7 @@ def make_network(name: str, **options: Any) -> CompactUpscaler:
     Raises:
         ArgumentError: an unknown network or option, or an option outside its values.
     """
-    if name not in tuple(NETWORKS):
-        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}? There are" if close else "choose one of"
-        raise ArgumentError(f"network {name!r} is unknown; {hint} {', '.join(NETWORKS)}")
-    try:
-        return NETWORKS[name](**options)
-    except TypeError as cause:
-        raise ArgumentError(f"options {options} do not fit {name!r}: {cause}") from cause
+    return make_named(NETWORKS, name, options)
 
 
 def _severity_net(**options: Any) -> SeverityNet:
@@ -74,12 +65,7 @@ def make_estimator_network(name: str, **options: Any) -> SeverityNet:
     Raises:
         ArgumentError: an unknown network or option, or an option outside its values.
     """
-    if name not in tuple(ESTIMATORS):
-        raise ArgumentError(f"network {name!r} is unknown; choose one of {', '.join(ESTIMATORS)}")
-    try:
-        return ESTIMATORS[name](**options)
-    except TypeError as cause:
-        raise ArgumentError(f"options {options} do not fit {name!r}: {cause}") from cause
+    return make_named(ESTIMATORS, name, options)
 
 
 registry = Registry()

@@ -51,7 +51,6 @@ class UpscaleRecipe:
     weight_decay: float = 0.0  # of kernels and matrices; biases and norms have none
     betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
     clip: float = 1.0  # largest norm of the gradient
-    adversarial: float = 0.0  # weight of a discriminator's opinion; 0: none
     average: float = 0.999  # decay of the averaged weights, which are what a run leaves
     precision: str = "auto"
     held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
@@ -77,7 +76,7 @@ class UpscaleRecipe:
             value = getattr(self, name)
             if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number above 0")
-        for name in ("weight_decay", "adversarial", "balance_weight"):
+        for name in ("weight_decay", "balance_weight"):
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < float("inf")):
                 raise ArgumentError(f"{name} {value!r} must be a number from 0")
