@@ -30,10 +30,12 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.rate_distortion $(BENCH)
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.report_restore
+	$(BIN)/python -m benchmarks.report_upscale
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.report_restore
+	$(BIN)/python -m benchmarks.report_upscale
 
 clean:
 	rm -rf .venv build dist
