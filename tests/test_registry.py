@@ -135,7 +135,7 @@ def test_wrong_options(registry):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"architecture": "tinyy"}, "architecture 'tinyy' is unknown; did you mean .*tiny"),
+        ({"architecture": "tinyy"}, "architecture 'tinyy', of the task '.*', is unknown here; did you mean .*tiny"),
         ({"options": {"classes": 2, "width": 6}}, "do not fit tiny as its card says to build it: 7 of 9 differ"),
         ({"options": {"classes": 2, "wings": 6}}, "cannot be built as its card says: .*wings"),
         ({"options": {"classes": 2, "width": 0}}, "cannot be built as its card says: width 0"),

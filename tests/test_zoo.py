@@ -66,7 +66,7 @@ def test_a_registry_can_be_passed(tmp_path):
     card = Card(name="m", architecture="line", task="test")
     zoo.save_model(tmp_path / "m.safetensors", torch.nn.Linear(1, 1), card)
     assert card_of(zoo.load_model(tmp_path / "m.safetensors", registry=own)).name == "m"
-    with pytest.raises(ModelError, match="architecture 'line' is unknown"):
+    with pytest.raises(ModelError, match="architecture 'line', of the task 'test', is unknown"):
         zoo.load_model(tmp_path / "m.safetensors")
 
 

@@ -183,7 +183,8 @@ class Registry:
     def _builder(self, card: Card, source: str | Path) -> Callable[..., nn.Module]:
         if card.architecture not in self._builders:
             raise ModelError(
-                f"{source}: its architecture {card.architecture!r} is unknown; {self._suggested(card.architecture)}"
+                f"{source}: its architecture {card.architecture!r}, of the task {card.task!r}, is unknown here; "
+                f"{self._suggested(card.architecture)}"
             )
         return self._builders[card.architecture]
 

@@ -68,7 +68,7 @@ def test_figures_as_json_with_ranks(moe, ranked, picture, tmp_path):
     assert (told["model"], told["licence"], told["severity"]) == ("toy", "CC0-1.0", 0.5)
     assert set(told["scores"].values()) == {0.5}
     assert all(1 <= active <= 2 for active in told["ranks"].values())
-    with Image.open(tmp_path / "a.explained.png") as sheet:
+    with Image.open(tmp_path / "a.upscaled.x4.explained.png") as sheet:
         assert sheet.width == 1200
 
 
@@ -95,17 +95,51 @@ def test_a_folder_can_be_repeated(moe, plain, picture, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--scale", "3"), "--scale 3 is unknown to this model; choose 2 or 4"),
+        (("--scale", "3"), "scale 3 is unknown to this model; choose 2 or 4"),
         (("--severity", "2"), "--severity '2' is auto, or a number from 0"),
         (("--severity", "mild"), "--severity 'mild' is auto, or a number from 0"),
         (("--severity", "0.5"), "no ranks that a severity could choose"),
         (("--colour", "adain"), "colour is an option of diffusion models"),
+        (("--mode", "eps_t"), "mode is an option of diffusion models"),
+        (("--estimator", "constant"), "no ranks that an estimator could choose"),
+        (("--format", "gif"), "gif"),
     ],
 )
 def test_wrong_options(moe, plain, picture, options, says):
     ran = moe("upscale", picture("a.png"), "--model", plain, *options)
     assert ran.code == 2
     assert says in ran.err
+
+
+def test_an_interrupted_folder_with_drawings_goes_on(moe, ranked, picture, tmp_path):
+    (tmp_path / "in").mkdir()
+    picture("in/a.png")
+    (tmp_path / "in" / "a.upscaled.x2.explained.png").write_bytes(b"drawn before the interruption")
+    options = ("--model", ranked, "--estimator", "constant", "--scale", "2", "--explain")
+    assert moe("upscale", "in", *options).code == 0
+    with Image.open(tmp_path / "in" / "a.upscaled.x2.explained.png") as sheet:
+        assert sheet.width == 1200
+    (tmp_path / "in" / "a.upscaled.x2.explained.png").unlink()
+    again = moe("upscale", "in", *options)
+    assert again.code == 0
+    assert "1 upscaled before and not explained" in again.err
+    assert moe("upscale", "in", *options[:-3], "--scale", "4", "--explain").code == 0
+
+
+def test_another_format(moe, plain, picture, tmp_path):
+    ran = moe("upscale", picture("a.png"), "--model", plain, "--scale", "2", "--format", "jpg", "--quality", "80")
+    assert ran.code == 0
+    with Image.open(tmp_path / "a.upscaled.x2.jpg") as after:
+        assert (after.format, after.size) == ("JPEG", (64, 48))
+
+
+def test_a_folder_is_refused_once_not_for_each_picture(moe, ranked, picture, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        picture(f"in/{name}.png")
+    ran = moe("upscale", "in", "--model", ranked, "--estimator", "analytic")
+    assert ran.code == 2
+    assert ran.err.count("the model's ranks learned with") == 1
 
 
 def test_another_estimator_is_refused(moe, ranked, picture):

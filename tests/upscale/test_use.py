@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from moesaic import zoo
 from moesaic.errors import ArgumentError, LimitError, ModelError, PictureError
 from moesaic.picture import Picture
 from moesaic.upscale.network import CompactUpscaler, enlarged
+from moesaic.upscale.scores import Scores
 from moesaic.upscale.use import load_network, upscale
 from moesaic.weights_file import Card, write_weights
 
@@ -104,7 +107,7 @@ def test_the_mode_is_put_back(network):
 @pytest.mark.parametrize(
     ("options", "kind", "says"),
     [
-        ({"scale": 3}, ArgumentError, "scale 3 is unknown to this model; choose one of 2, 4"),
+        ({"scale": 3}, ArgumentError, "scale 3 is unknown to this model; choose 2 or 4"),
         ({"scale": 0}, ArgumentError, "scale is a whole number"),
         ({"scale": 2.5}, ArgumentError, "scale is a whole number"),
         ({"scale": True}, ArgumentError, "scale is a whole number"),
@@ -112,6 +115,8 @@ def test_the_mode_is_put_back(network):
         ({"severity": float("nan")}, ArgumentError, "severity is a number from 0"),
         ({"severity": 0.5}, ArgumentError, "no ranks that a severity could choose"),
         ({"tile": 0}, ArgumentError, "tile is a whole number"),
+        ({"estimator": "analytic"}, ArgumentError, "no ranks that an estimator could choose"),
+        ({"estimator": 5}, ArgumentError, "an estimator is a name"),
         ({"pixel_limit": 500}, LimitError, "x4 of 7 x 9 px are 1,008 pixels, more than the limit of 500"),
     ],
 )
@@ -135,7 +140,57 @@ def test_wrong_models(network, tmp_path):
         upscale(picture(), 2, "compact_upskale")
     with pytest.raises(ArgumentError, match="no upscaler"):
         load_network("moce_lite_restore", registry=zoo.registry)
+    for wrong in (torch.nn.Conv2d(3, 3, 1), 5, b"mine", ["mine"]):
+        with pytest.raises(ArgumentError, match="a model is a name, a path or an upscaler"):
+            upscale(picture(), 2, wrong)
+    with pytest.raises(ModelError):
+        upscale(picture(), 2, "n" * 300)
+    with pytest.raises(ArgumentError, match=r"computes in float16.*call \.float\(\)"):
+        upscale(picture(), 2, copy.deepcopy(network).half())
     with torch.no_grad():
         next(iter(network.parameters())).fill_(float("nan"))
     with pytest.raises(ModelError, match="no finite numbers"):
         upscale(picture(), 2, network)
+
+
+class Says:
+    """An estimator that says what it is told to."""
+
+    names, identity = ("noise", "blur"), "says"
+
+    def __init__(self, values, severity):
+        self.values, self.severity = values, severity
+
+    def __call__(self, pictures):
+        assert min(pictures.shape[-2:]) >= 8
+        return Scores(names=self.names, values=self.values, severity=self.severity)
+
+    def at(self, severity):
+        return Scores(names=self.names, values=torch.full((1, 2), severity), severity=torch.tensor([severity]))
+
+
+@pytest.fixture
+def ranked():
+    torch.manual_seed(0)
+    return CompactUpscaler(8, 1, ranks={"scores": 2, "shared": 1, "routed": 2, "active": 1, "zero": 0}).eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (7, 7), (40, 3)])
+def test_pictures_too_small_to_be_judged_are_filled_up(ranked, size):
+    said = Says(torch.full((1, 2), 0.5), torch.full((1,), 0.5))
+    made = upscale(np.full((*size, 3), 0.5, np.float32), 2, ranked, estimator=said)
+    assert (made.picture.height, made.picture.width) == (2 * size[0], 2 * size[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "severity", "told"),
+    [
+        (torch.zeros(1, 3), torch.zeros(1), r"\(1, 3\)"),
+        (torch.zeros(1, 2), torch.tensor(0.5), r"\(\)"),
+        (torch.full((1, 2), 1.5), torch.zeros(1), "not from 0 to 1"),
+        (torch.zeros(1, 2), torch.full((1,), float("nan")), "not from 0 to 1"),
+    ],
+)
+def test_what_is_no_score_is_refused_before_the_work(ranked, values, severity, told):
+    with pytest.raises(ModelError, match=told):
+        upscale(picture(), 2, ranked, estimator=Says(values, severity))

@@ -1,15 +1,14 @@
 """The verb `restore`: pictures without their damage."""
 
 # Annotations are real here, not postponed: typer evaluates them.
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import moesaic
-from moesaic.cli import places
-from moesaic.cli.endings import ending, say
+from moesaic.cli import explained, places
+from moesaic.cli.endings import ending
 from moesaic.cli.options import (
     PIXELS,
     Carry,
@@ -33,7 +32,6 @@ from moesaic.cli.tile_news import TileNews
 from moesaic.errors import PictureError
 
 _OWN_WORK = ".restored"  # how the names of what this verb writes end, before the suffix
-_EXPLAINED = ".explained.png"
 
 
 @ending
@@ -87,8 +85,7 @@ def restore(
         recursive=recursive,
     )
     if explain:
-        drawings = [Job(source=job.source, output=_explained(job.output)) for job in jobs if job.output is not None]
-        places.refuse_clashes([*jobs, *drawings])
+        explained.refuse_clashes(jobs, _explained)
     report = Report("restore", len(jobs), as_json=as_json, quiet=quiet, text=_told)
     from moesaic import image, picture_files
     from moesaic.files import refuse_existing
@@ -103,7 +100,7 @@ def restore(
     def work(job: Job) -> Figures:
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
-        replaced = force or job.found  # in a folder: what an interrupted run drew of a picture that it did not write
+        replaced = explained.replaces(job, force=force)
         if job.output is not None:
             image.refuse_unfit(picture, job.output, quality=quality)  # now, not after minutes of work
         if drawing is not None:
@@ -129,8 +126,8 @@ def restore(
             "explained": None if drawing is None else str(drawing),
         }
 
-    if explain and not (force or quiet) and (left := sum(map(_unexplained, jobs))):
-        say(f"{left} restored before and not explained: what is there is kept; --force restores and explains anew")
+    if explain and not (force or quiet):
+        explained.tell_left(jobs, _explained, "restored", "restores")
     return run(jobs, work, report, force=force)
 
 
@@ -149,21 +146,14 @@ def _rounded(shares: dict[str, float]) -> dict[str, float]:
 
 def _explained(output: Path) -> Path:
     """Where the explanation of an output goes: `dusk.explained.png` beside `dusk.restored.png`, or `dusk.png`."""
-    return output.with_name(output.stem.removesuffix(_OWN_WORK) + _EXPLAINED)
-
-
-def _unexplained(job: Job) -> bool:
-    """Whether it will be kept as it is, without an explanation."""
-    if job.output is None or not job.found:
-        return False
-    return os.path.lexists(job.output) and not os.path.lexists(_explained(job.output))
+    return output.with_name(output.stem.removesuffix(_OWN_WORK) + explained.EXPLAINED)
 
 
 def _is_source(path: Path) -> bool:
     """A picture that is not itself the work of this verb, so that a run over a folder can be repeated."""
     from moesaic.picture_files import format_of
 
-    if path.stem.endswith(_OWN_WORK) or path.name.endswith(_EXPLAINED):
+    if path.stem.endswith(_OWN_WORK) or path.name.endswith(explained.EXPLAINED):
         return False
     try:
         format_of(path, None)

@@ -9,19 +9,22 @@ from typing import Annotated
 import typer
 
 import moesaic
-from moesaic.cli import places
+from moesaic.cli import explained, places
 from moesaic.cli.endings import ending
 from moesaic.cli.options import (
     PIXELS,
     Carry,
     Force,
+    Format,
     Inputs,
     Json,
     Metadata,
     Output,
     PixelLimit,
+    Quality,
     Quiet,
     Recursive,
+    read_format,
 )
 from moesaic.cli.places import Job
 from moesaic.cli.report import Figures, Report
@@ -30,7 +33,6 @@ from moesaic.cli.tile_news import TileNews
 from moesaic.errors import ArgumentError, PictureError
 
 _OWN_WORK = re.compile(r"\.upscaled\.x\d+$")  # how the names of what this verb writes end, before the suffix
-_EXPLAINED = ".explained.png"
 
 
 @ending
@@ -55,8 +57,11 @@ def upscale(
         typer.Option(metavar="FILE", help="A mixture of ranks for a model of diffusion.", show_default=False),
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="The step of a model of diffusion: residual or eps_t, as it was trained.")
-    ] = "residual",
+        str | None,
+        typer.Option(
+            help="The step of a model of diffusion: residual or eps_t, as it was trained.", show_default="residual"
+        ),
+    ] = None,
     colour: Annotated[
         str | None,
         typer.Option(help="Its coarse colours: wavelet, adain or none.", show_default="wavelet"),
@@ -79,6 +84,8 @@ def upscale(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw how degraded the picture is, and which ranks act.")
     ] = False,
+    format: Format = "png",
+    quality: Quality = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -88,42 +95,41 @@ def upscale(
     quiet: Quiet = False,
 ) -> int:
     """Enlarge real-world pictures, without their blur, noise and traces of compression."""
-    taken = _read_severity(severity)
+    taken, suffix = _read_severity(severity), read_format(format)
     jobs = places.settle(
         inputs,
         output,
-        name=lambda source: f"{source.stem}.upscaled.x{scale}.png",
+        name=lambda source: f"{source.stem}.upscaled.x{scale}.{suffix}",
         accepts=_is_source,
         recursive=recursive,
     )
     if explain:
-        drawings = [Job(source=job.source, output=_explained(job.output)) for job in jobs if job.output is not None]
-        places.refuse_clashes([*jobs, *drawings])
+        explained.refuse_clashes(jobs, _explained)
     report = Report("upscale", len(jobs), as_json=as_json, quiet=quiet, text=_told)
     from moesaic import image, picture_files
     from moesaic.files import refuse_existing
     from moesaic.upscale.estimators import make_estimator
     from moesaic.upscale.models import DEFAULT_MODEL
-    from moesaic.upscale.use import load_network, with_ranks
+    from moesaic.upscale.use import load_network, refuse_unfit, with_ranks
     from moesaic.upscale.use import upscale as enlarge
 
     for job in jobs[:1]:  # the others of several are named here
         picture_files.format_of(job.output or job.source, None)
     network = load_network(DEFAULT_MODEL if model is None else model, device=device, mode=mode)
     looks = network.mix is not None or ranks is not None
-    judge = make_estimator(estimator) if looks else None
+    judge = make_estimator(estimator) if looks or estimator is not None else None
     if ranks is not None and judge is not None:
         with_ranks(network, ranks, judge)
-    if scale not in network.scales:
-        raise ArgumentError(f"--scale {scale} is unknown to this model; choose {' or '.join(map(str, network.scales))}")
+    refuse_unfit(network, scale, severity=taken, estimator=judge, colour=colour)  # once, not for each picture
 
     def work(job: Job) -> Figures:
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
+        replaced = explained.replaces(job, force=force)
         if job.output is not None:
-            image.refuse_unfit(picture, job.output)  # now, not after minutes of work
+            image.refuse_unfit(picture, job.output, quality=quality)  # now, not after minutes of work
         if drawing is not None:
-            refuse_existing(drawing, force=force)
+            refuse_existing(drawing, force=replaced)
         news = TileNews(report, "upscale")
         made = enlarge(
             picture,
@@ -137,9 +143,9 @@ def upscale(
             progress=news.tile,
         )
         if drawing is not None:  # first: an output that is there says that all of it is done
-            moesaic.write_picture(made.routing_picture(), drawing, force=force, metadata=metadata.value)
+            moesaic.write_picture(made.routing_picture(), drawing, force=replaced, metadata=metadata.value)
         if job.output is not None:
-            moesaic.write_picture(made.picture, job.output, force=force, metadata=metadata.value)
+            moesaic.write_picture(made.picture, job.output, quality=quality, force=force, metadata=metadata.value)
         return {
             "width": made.picture.width,
             "height": made.picture.height,
@@ -152,6 +158,8 @@ def upscale(
             "explained": None if drawing is None else str(drawing),
         }
 
+    if explain and not (force or quiet):
+        explained.tell_left(jobs, _explained, "upscaled", "upscales")
     return run(jobs, work, report, force=force)
 
 
@@ -183,15 +191,15 @@ def _told(figures: Figures) -> str:
 
 
 def _explained(output: Path) -> Path:
-    """Where the explanation of an output goes: `dusk.explained.png` beside `dusk.upscaled.x4.png`, or `dusk.png`."""
-    return output.with_name(_OWN_WORK.sub("", output.stem) + _EXPLAINED)
+    """Where the explanation of an output goes: `dusk.upscaled.x4.explained.png` beside `dusk.upscaled.x4.png`."""
+    return output.with_name(output.stem + explained.EXPLAINED)
 
 
 def _is_source(path: Path) -> bool:
     """A picture that is not itself the work of this verb, so that a run over a folder can be repeated."""
     from moesaic.picture_files import format_of
 
-    if _OWN_WORK.search(path.stem) or path.name.endswith(_EXPLAINED):
+    if _OWN_WORK.search(path.stem) or path.name.endswith(explained.EXPLAINED):
         return False
     try:
         format_of(path, None)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from moesaic.errors import ArgumentError, ModelError
+from moesaic.training.device import pick_device
 from moesaic.upscale.models import DEFAULT_ESTIMATOR
 from moesaic.upscale.models import registry as _registry
 
@@ -40,6 +41,7 @@ def make_estimator(
         MissingExtraError: transformers is not installed, for CLIP.
         BackendError: the device cannot be used here.
     """
+    pick_device(device)  # also where nothing is put there
     if name is None or name == "severity_net":
         return _net(DEFAULT_ESTIMATOR, device, registry)
     if name == "analytic":

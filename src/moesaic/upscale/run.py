@@ -60,6 +60,11 @@ class Run(PictureRun):
     ) -> None:
         self.recipe, self.estimator, self._samples = recipe, estimator, samples
         model: CompactUpscaler = build(recipe)
+        if model.mix is not None and estimator is not None and model.mix.scores not in (None, len(estimator.names)):
+            raise ArgumentError(
+                f"the ranks read {model.mix.scores} scores and the estimator gives {len(estimator.names)}; write "
+                f'"scores": {len(estimator.names)} among the options of the ranks'
+            )
         super().__init__(recipe, model, train, team)
         self.scales = [scale for scale, share in recipe.scales.items() if share]
         if unknown := [scale for scale in self.scales if scale not in model.scales]:

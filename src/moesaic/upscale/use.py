@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from moesaic.errors import ArgumentError, LimitError, ModelError
 from moesaic.image import PIXEL_LIMIT, read_picture
@@ -21,13 +22,12 @@ from moesaic.upscale.lora_file import load_ranks
 from moesaic.upscale.models import DEFAULT_MODEL
 from moesaic.upscale.models import registry as _registry
 from moesaic.upscale.network import CompactUpscaler, enlarged
+from moesaic.upscale.pieces import SMALLEST
 from moesaic.upscale.tiled import upscale_tiled
-from moesaic.values import is_number, is_whole
+from moesaic.values import is_a, is_number, is_whole
 from moesaic.weights_file import card_of
 
 if TYPE_CHECKING:
-    import os
-
     from torch import Tensor
 
     from moesaic.image import PictureSource
@@ -66,7 +66,7 @@ def upscale(
     model: CompactUpscaler | DiffusionUpscaler | str | os.PathLike[str] | None = None,
     *,
     severity: float | None = None,
-    estimator: Estimator | None = None,
+    estimator: Estimator | str | os.PathLike[str] | None = None,
     colour: str | None = None,
     tile: int | None = None,
     device: str = "auto",
@@ -90,11 +90,13 @@ def upscale(
             Stable Diffusion's kind (see `moesaic.upscale.diffusion.DiffusionUpscaler`), or a network, which stays on
             its device. The shipped model unless given.
         severity: how degraded the picture is taken to be, from 0 (not at all) to 1; estimated unless given.
-        estimator: what estimates it: the one that the model learned with, unless given.
+        estimator: what estimates it, as `moesaic.upscale.estimators.make_estimator` takes it; the one that ships unless
+            given. Sides below 8 px are filled up by their rim before it looks.
         colour: of diffusion alone: where coarse colours come from, "wavelet" (what is taken unless given), "adain" or
             "none"; see `moesaic.upscale.colour`.
         tile: side of the tiles, px of the input, of diffusion px of the output; unless given, one piece up to 512x512,
-            of diffusion up to an output of 1024x1024, and fitting tiles beyond.
+            of diffusion up to an output of 1024x1024, and fitting tiles beyond. Of the compact network they are never
+            smaller than eight times as far as it looks.
         device: for a named model: "auto" (CUDA where it works), "cpu", "cuda", ...
         pixel_limit: largest W * H of the output to accept.
         registry: what to look names and architectures up in.
@@ -121,11 +123,16 @@ def upscale(
         network = model
     else:
         network = load_network(DEFAULT_MODEL if model is None else model, device=device, registry=registry)
-    _check_network(network, scale, severity, colour)
+    judge = None
+    if network.mix is not None or estimator is not None:
+        from moesaic.upscale.estimators import make_estimator
+
+        judge = make_estimator(estimator)
+    refuse_unfit(network, scale, severity=severity, estimator=judge, colour=colour)
     x = _as_it_shows(read)
     colours = 3 if x.shape[1] >= 3 else 1
     shown = x[:, :colours].expand(1, 3, -1, -1)
-    scores = None if network.mix is None else _scores(network, shown, severity, estimator)
+    scores = None if network.mix is None or judge is None else _scores(judge, shown, severity)
     if isinstance(network, DiffusionUpscaler):
         source = x[:, :colours]
         how = "wavelet" if colour is None else colour
@@ -151,7 +158,7 @@ def load_network(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     device: str = "auto",
-    mode: str = "residual",
+    mode: str | None = None,
     registry: Registry = _registry,
 ) -> CompactUpscaler | DiffusionUpscaler:
     """A trained network, laid out as it runs fastest; `upscale` takes it for as many pictures as there are.
@@ -159,20 +166,24 @@ def load_network(
     Args:
         model: as `upscale` takes it, but for a network.
         device: as there.
-        mode: the step of a model of Stable Diffusion's kind, "residual" or "eps_t".
+        mode: the step of a model of Stable Diffusion's kind, "residual" (what is taken unless given) or "eps_t".
         registry: what to look names and architectures up in.
 
     Raises:
         ModelError: the model is unknown, missing or damaged.
-        ArgumentError: the model is no upscaler, or the device is unknown.
+        ArgumentError: the model is no upscaler, the device is unknown, or a mode is given for the compact one.
         BackendError: the device cannot be used here.
         MissingExtraError: it is of Stable Diffusion's kind, and the extra `diffusion` is not installed.
     """
-    if model not in registry.names() and Path(model, "unet").is_dir():
-        return DiffusionUpscaler.load(model, device=device, mode=mode)
+    if not is_a(model, str, os.PathLike):
+        raise ArgumentError(f"a model is a name, a path or an upscaler, not {type(model).__name__}")
+    if model not in registry.names() and os.path.isdir(os.path.join(model, "unet")):  # noqa: PTH112, PTH118 - never raises
+        return DiffusionUpscaler.load(model, device=device, mode="residual" if mode is None else mode)
     network = registry.load(model, device=str(pick_device(device)))
     if not isinstance(network, CompactUpscaler):
-        raise ArgumentError(f"{model} is a {type(network).__name__}, no upscaler; see `moesaic models`")
+        raise ArgumentError(f"{os.fspath(model)} is a {type(network).__name__}, no upscaler; see `moesaic models`")
+    if mode is not None:
+        raise ArgumentError("mode is an option of diffusion models; the compact one has one step; leave it out")
     channels_last(network)
     return network
 
@@ -212,42 +223,73 @@ def _check(scale: int, severity: float | None, tile: int | None) -> None:
         raise ArgumentError(f"tile is a whole number of px, at least 1, not {tile!r}")
 
 
-def _check_network(
-    network: CompactUpscaler | DiffusionUpscaler, scale: int, severity: float | None, colour: str | None
+def refuse_unfit(
+    network: CompactUpscaler | DiffusionUpscaler,
+    scale: int,
+    *,
+    severity: float | None = None,
+    estimator: Estimator | None = None,
+    colour: str | None = None,
 ) -> None:
-    """Refuse what the network cannot do.
+    """Refuse what a network cannot do, whatever the picture; `upscale` does so, too.
+
+    Args:
+        network: to be used.
+        scale: as `upscale` takes it.
+        severity: as there.
+        estimator: an estimator, or None where it is not known yet.
+        colour: as `upscale` takes it.
 
     Raises:
-        ArgumentError: see there.
+        ArgumentError: it does not know the scale, has no ranks that a severity or an estimator could choose, takes no
+            colours, or does not compute in float32 where it must.
+        ModelError: its ranks learned with another estimator.
     """
     if scale not in network.scales:
-        known = ", ".join(map(str, network.scales))
-        raise ArgumentError(f"scale {scale} is unknown to this model; choose one of {known}")
-    if severity is not None and network.mix is None:
-        raise ArgumentError("this model has no ranks that a severity could choose; leave severity out")
-    if colour is not None and isinstance(network, CompactUpscaler):
-        raise ArgumentError("colour is an option of diffusion models; the compact one keeps colours as they are")
-
-
-def _scores(
-    network: CompactUpscaler | DiffusionUpscaler, x: Tensor, severity: float | None, estimator: Estimator | None
-) -> Scores:
-    """How degraded the picture is, or is taken to be, in the terms that the network's ranks have learned.
-
-    Raises:
-        ModelError: the estimator is another one than theirs.
-    """
-    if estimator is None:
-        from moesaic.upscale.estimators import make_estimator
-
-        estimator = make_estimator()
+        known = " or ".join(map(str, network.scales))
+        raise ArgumentError(f"scale {scale} is unknown to this model; choose {known}")
+    if network.mix is None and (severity is not None or estimator is not None):
+        told = "an estimator" if severity is None else "a severity"
+        raise ArgumentError(f"this model has no ranks that {told} could choose; leave it out")
+    if isinstance(network, CompactUpscaler):
+        if colour is not None:
+            raise ArgumentError("colour is an option of diffusion models; the compact one keeps colours as they are")
+        first = next(network.parameters())
+        if first.dtype != torch.float32 or first.is_meta:
+            told = "holds no numbers" if first.is_meta else f"computes in {str(first.dtype).removeprefix('torch.')}"
+            raise ArgumentError(f"this network {told}, and pictures are float32; load it anew, or call .float()")
     learned = _learned_with(network)
-    if learned and estimator.identity != learned:
+    if estimator is not None and learned and estimator.identity != learned:
         raise ModelError(
             f"the model's ranks learned with the estimator {learned}, and this one is {estimator.identity}; "
             "pass theirs, or weights that learned with this one"
         )
-    return estimator(x) if severity is None else estimator.at(severity)
+
+
+def _scores(
+    estimator: Estimator,
+    x: Tensor,  # (1, 3, H, W)
+    severity: float | None,
+) -> Scores:
+    """How degraded the picture is, or is taken to be.
+
+    Raises:
+        ModelError: what the estimator says are no scores of one picture.
+    """
+    if severity is None:
+        more = [max(0, SMALLEST - side) for side in x.shape[-2:]]
+        said = estimator(F.pad(x, (0, more[1], 0, more[0]), mode="replicate") if any(more) else x)
+    else:
+        said = estimator.at(severity)
+    sizes = tuple(said.values.shape), tuple(said.severity.shape)
+    if sizes != ((1, len(said.names)), (1,)):
+        raise ModelError(
+            f"the estimator {estimator.identity} gave values and severity of the shapes {sizes[0]} and {sizes[1]} for "
+            f"{len(said.names)} names; they are to be (1, {len(said.names)}) and (1,)"
+        )
+    if not all(bool(((told >= 0) & (told <= 1)).all()) for told in (said.values, said.severity)):
+        raise ModelError(f"the estimator {estimator.identity} gave numbers that are not from 0 to 1")
+    return said
 
 
 def _learned_with(network: CompactUpscaler | DiffusionUpscaler) -> str:
