@@ -1,0 +1,122 @@
+"""Everything that defines a training run of a predictor, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moesaic.errors import ArgumentError
+from moesaic.predict.stages import SHARES
+from moesaic.training.device import PRECISIONS
+from moesaic.training.recipe_json import check_table, plain, read_recipe
+from moesaic.values import is_a, is_number, is_pair, is_whole
+
+TEACHERS = ("render", "optimise")
+"""What the numbers of kernels learn from: the loss of the picture that they show, through the renderer; or what some
+steps of a fit make of them (predict, optimise, distil)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRecipe:
+    """What a run does; two runs of equal recipes and steps on one machine give equal weights.
+
+    Raises:
+        ArgumentError: a value is outside what it accepts; the text names it.
+    """
+
+    network: str = "mixture_predictor"  # a name of moesaic.predict.models.registry
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"width": 64}
+    start: str | None = None  # weights file to begin from, of the same network
+
+    shares: tuple[float, ...] = SHARES  # of all kernels, how many there are after each stage
+    unlock: tuple[float, ...] = (0.0, 0.2, 0.4)  # share of the run from which each stage is trained
+    densest: float = 20.0  # px for each kernel, at the least; drawn for each crop, evenly by its logarithm
+    sparsest: float = 80.0  # and at the most
+    teacher: str = "render"
+    teacher_steps: int = 20  # of a fit, for the teacher "optimise"
+    colours: int = 4  # steps of conjugate gradients on the colours of what is drawn
+    colour_weight: float = 0.2  # of the distance of the colours that are said to those in closed form
+
+    crop: int = 112  # px
+    batch: int = 8  # crops in a step
+    shrink: float = 0.5  # chance that a crop is taken from its picture at half the size, which hides codec artefacts
+
+    steps: int | None = None
+    minutes: float | None = None  # of the whole run, from which steps are planned where they are not stated
+    rate: float = 1e-3  # learning rate at its highest; AdamW, cosine
+    warm_up: int = 200  # steps
+    weight_decay: float = 0.0  # of kernels and matrices; biases and norms have none
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
+    average: float = 0.999  # decay of the averaged weights, which are what a run leaves
+    precision: str = "float32"  # of the map; kernels are always float32
+    held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
+    validate_every: int = 1000  # steps
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("teacher", TEACHERS)):
+            if getattr(self, name) not in tuple(known):
+                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        for name in ("network", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name == "start"):
+                raise ArgumentError(f"{name} {value!r} must be a text")
+        check_table("options", self.options)
+        self._check_stages()
+        for name, low in (
+            ("teacher_steps", 1), ("colours", 0), ("crop", 32), ("batch", 1), ("steps", 1), ("warm_up", 0),
+            ("validate_every", 1), ("seed", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (value is None and name == "steps") and not is_whole(value, low):
+                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
+        for name in ("densest", "sparsest", "rate", "clip", "minutes"):
+            value = getattr(self, name)
+            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number above 0")
+        if self.densest > self.sparsest:
+            raise ArgumentError(f"densest {self.densest:g} must not be above sparsest {self.sparsest:g}")
+        for name in ("weight_decay", "colour_weight"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ArgumentError(f"{name} {value!r} must be a number from 0")
+        if not (is_number(self.shrink) and 0 <= self.shrink <= 1):
+            raise ArgumentError(f"shrink {self.shrink!r} must be from 0 to 1")
+        for name in ("average", "held_out"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < 1):
+                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
+        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
+            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
+
+    def _check_stages(self) -> None:
+        for name in ("shares", "unlock"):
+            value = getattr(self, name)
+            listed = is_a(value, tuple, list) and len(value) > 0
+            if not listed or not all(is_number(one) and 0 <= one <= 1 for one in value) or sorted(value) != list(value):
+                raise ArgumentError(f"{name} {value!r} must be numbers from 0 to 1 that never fall")
+            object.__setattr__(self, name, tuple(value))
+        if self.shares[0] <= 0 or self.shares[-1] != 1:
+            raise ArgumentError(f"shares {self.shares!r} must begin above 0 and end with 1")
+        if len(self.unlock) != len(self.shares) or self.unlock[0] != 0:
+            raise ArgumentError(f"unlock {self.unlock!r} must be one number for each share, the first 0")
+
+    @property
+    def largest_crop(self) -> int:
+        """The side of a crop, px."""
+        return self.crop
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {name: plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> PredictRecipe:
+        """The recipe that `to_json` wrote.
+
+        Raises:
+            ArgumentError: a value is missing its place or outside what it accepts.
+        """
+        return read_recipe(cls, held, "predicting")

@@ -1,0 +1,74 @@
+"""The training of a predictor: in one call or in pieces, with the same result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from moesaic.errors import ArgumentError
+from moesaic.predict.recipe import PredictRecipe
+from moesaic.predict.run import Run
+from moesaic.training.on_pictures import Task, Trained, train_on_pictures
+from moesaic.values import is_a
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+    from moesaic.training.progress import ProgressCallback
+
+_STAGES = 0.75  # of a step with all stages, what a step takes on average while they are unlocked one by one
+
+
+def train_predict(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    recipe: PredictRecipe,
+    *,
+    piece: float | None = None,
+    resume: bool = True,
+    device: str | torch.device = "auto",
+    progress: ProgressCallback | None = None,
+) -> Trained:
+    """Train a network that predicts mixtures; see `moesaic.training.on_pictures.train_on_pictures`.
+
+    Args:
+        data: a folder of clean pictures, or a text file that lists some.
+        out: folder of the run; made when missing.
+        recipe: everything that defines the run.
+        piece: minutes after which this call stops at the next step; the run's end when None.
+        resume: go on with a run that `out` holds; False starts anew and replaces it.
+        device: "auto", "cpu", "cuda"...
+        progress: told where the run stands, after each step.
+
+    Raises:
+        ArgumentError: neither steps nor minutes, more stages than the network knows, or a folder that cannot be written
+            to.
+        PictureError: no picture is there that can be read and is large enough.
+        TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another
+            run is training there.
+        ModelError: the weights to start from cannot be read or do not fit.
+        LimitError: there is not enough memory for the pictures, the network or a step.
+    """
+    if not is_a(recipe, PredictRecipe):
+        raise ArgumentError(f"recipe is a PredictRecipe, not {type(recipe).__name__}")
+    task = Task(run=Run, with_steps=_with_steps, config=_config, seconds=_seconds, fitting=_fitting)
+    return train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
+
+
+def _with_steps(recipe: PredictRecipe, steps: int) -> PredictRecipe:
+    return replace(recipe, steps=steps)
+
+
+def _config(recipe: PredictRecipe) -> dict[str, Any]:  # noqa: ARG001 - a task's form
+    return {}
+
+
+def _seconds(probe: Run, step: float) -> float:
+    """A probe's steps train the first stage alone."""
+    return step * len(probe.recipe.shares) * _STAGES
+
+
+def _fitting(probe: Run, recipe: PredictRecipe, steps: float) -> int:  # noqa: ARG001 - a task's form
+    return max(1, int(steps))
