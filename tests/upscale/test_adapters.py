@@ -467,3 +467,48 @@ def test_balance_alone_gives_zero_experts_to_clean_pictures():
     picks = (routing.chosen >= layer.routed).sum((1, 2))
     assert picks[0] > picks[-1]
     assert bool((picks.diff() <= 0).all()), picks.tolist()
+
+
+def test_layers_that_torch_reads_itself_are_left_alone():
+    """Its encoder layer has a fast path in evaluation, in which ranks of these layers would do nothing."""
+    model = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
+    )
+    with pytest.raises(ArgumentError, match="names no layer"):
+        mix_of_ranks(model, "*linear*", scores=4)
+    with pytest.raises(ArgumentError, match="reads its weight itself"):
+        mix_of_ranks(model, "layers.0.linear1", scores=4)
+    own = nn.ModuleDict({"encoder": model, "mine": nn.Linear(8, 8)})
+    assert list(mix_of_ranks(own, "*", scores=4).layers) == ["mine"]
+
+
+def test_scores_of_every_precision_merge_as_they_are_given():
+    model = nn.Sequential(nn.Linear(8, 8))
+    mix = mix_of_ranks(model, "*", scores=2, ranks=2)
+    with torch.no_grad():
+        mix.layers["0"].up.normal_()
+    x = torch.randn(1, 8)
+    for kind in (torch.float64, torch.float32, torch.bfloat16):
+        scores = torch.tensor([[0.25, 0.5]], dtype=kind)
+        with mix.given(scores):
+            dynamic = model(x)
+        with mix.merged(scores):
+            torch.testing.assert_close(model(x), dynamic)
+
+
+def test_weights_are_not_loaded_into_merged_layers():
+    model = nn.Sequential(nn.Linear(8, 8))
+    mix = mix_of_ranks(model, "*", scores=2, ranks=2)
+    held = model.state_dict()
+    with mix.merged(torch.zeros(1, 2)), pytest.raises(ArgumentError, match="unmerge"):
+        model.load_state_dict(held)
+    model.load_state_dict(held)
+
+
+def test_what_is_no_model_and_no_severity():
+    for wrong in (None, 5, "model"):
+        with pytest.raises(ArgumentError, match="model is a torch module"):
+            MixOfRanks(wrong)
+    mix = mix_of_ranks(nn.Sequential(nn.Linear(8, 8)), "*", scores=2)
+    with mix.given(torch.zeros(1, 2)), pytest.raises(ArgumentError, match="severity"):
+        mix.balance(torch.tensor([float("nan")]))

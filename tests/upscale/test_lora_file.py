@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from moesaic.errors import ArgumentError, LimitError, ModelError, OutputExistsEr
 from moesaic.upscale.adapters import MixOfRanks, mix_of_ranks
 from moesaic.upscale.lora_file import export_lora, load_ranks, save_ranks, typical_of
 from moesaic.upscale.typical import Typical
-from moesaic.weights_file import Card, WeightLimits, read_card, write_weights
+from moesaic.weights_file import Card, WeightLimits, read_card, read_weights, write_weights
 
 S = 3
 SMALL = {"shared": 1, "routed": 4, "active": 2, "zero": 2, "scores": S}
@@ -333,3 +334,71 @@ def test_diffusers_loads_it(tmp_path, layout):
         unet.load_lora_adapter(str(file), prefix="unet")
         with torch.no_grad():
             assert torch.allclose(unet(*inputs).sample, want, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_upscaler_exports_what_a_unet_loads(tmp_path, caplog):
+    pytest.importorskip("peft")
+
+    class Upscaler(nn.Module):
+        """Named as a `DiffusionUpscaler` is."""
+
+        def __init__(self, unet):
+            super().__init__()
+            self.unet = unet
+            self.vae = nn.ModuleDict({"encoder": nn.ModuleDict({"conv_in": nn.Conv2d(3, 8, 3)})})
+
+    unet = tiny_unet()
+    mix = trained(Upscaler(copy.deepcopy(unet)), TARGETS)
+    with torch.no_grad():
+        for layer in mix.layers.values():
+            layer.up.mul_(0.1)
+    inputs = (rand(1, 4, 8, 8), 7, rand(1, 5, 16))
+    with torch.no_grad(), mix.given(TOLD):
+        want = mix.model.unet(*inputs).sample
+    with caplog.at_level(logging.WARNING):
+        mix.export_lora(TOLD, tmp_path / "a.safetensors", layout="diffusers")
+    assert "1 layers of the vae" in caplog.text
+    names = set(load_file(tmp_path / "a.safetensors"))
+    assert all(name.startswith(("unet.", "vae.encoder.")) and "unet.unet" not in name for name in names)
+    unet.load_lora_adapter(str(tmp_path / "a.safetensors"), prefix="unet")
+    with torch.no_grad():
+        assert torch.allclose(unet(*inputs).sample, want, atol=1e-5)
+    mix.export_lora(TOLD, tmp_path / "b.safetensors", layout="kohya")
+    assert {name[:9] for name in load_file(tmp_path / "b.safetensors")} == {"lora_unet", "lora_vae_"}
+
+
+@pytest.mark.parametrize("scores", ["x", 4.0, [4], {}])
+def test_a_card_with_other_scores_than_a_count(tmp_path, scores):
+    mix = trained(base())
+    mix.save(tmp_path / "a.safetensors", estimator="toy")
+    weights, card = read_weights(tmp_path / "a.safetensors")
+    damaged = replace(card, options={**card.options, "scores": scores})
+    write_weights(tmp_path / "b.safetensors", weights, damaged)
+    with pytest.raises(ModelError, match="no whole number"):
+        load_ranks(base(), tmp_path / "b.safetensors", estimator="toy")
+
+
+def test_a_card_that_names_fewer_layers_than_there_are(tmp_path):
+    mix = trained(base())
+    mix.save(tmp_path / "a.safetensors", estimator="toy")
+    weights, card = read_weights(tmp_path / "a.safetensors")
+    fewer = dict(list(card.options["layers"].items())[1:])
+    write_weights(tmp_path / "b.safetensors", weights, replace(card, options={**card.options, "layers": fewer}))
+    with pytest.raises(ModelError, match="of no layer that its card names"):
+        load_ranks(base(), tmp_path / "b.safetensors", estimator="toy")
+
+
+def test_options_of_other_kinds(tmp_path):
+    mix = trained(base())
+    with pytest.raises(ArgumentError, match="prefix is a text"):
+        mix.export_lora(TOLD, tmp_path / "a.safetensors", layout="kohya", prefix=5)
+    for wrong in ({"card": 5}, {"typical": 5}):
+        with pytest.raises(ArgumentError, match=f"{next(iter(wrong))} is a"):
+            mix.save(tmp_path / "a.safetensors", estimator="toy", **wrong)
+    with pytest.raises(ArgumentError, match="model is a torch module"):
+        load_ranks(None, tmp_path / "a.safetensors", estimator="toy")
+    with torch.no_grad():
+        next(iter(mix.layers.values())).up.fill_(float("nan"))
+    with pytest.raises(ArgumentError, match="not in training either"):
+        mix.export_lora(TOLD, tmp_path / "a.safetensors", layout="kohya")

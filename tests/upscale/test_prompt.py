@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from moesaic.errors import ArgumentError, ModelError, OutputExistsError
@@ -125,3 +125,25 @@ def test_a_damaged_text_encoder_is_told(folder, tmp_path):
     (tmp_path / "folder" / "text_encoder" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(ModelError, match="cannot be used"):
         prompt_embeddings(tmp_path / "folder", "", cache=tmp_path)
+
+
+def test_weights_that_lack_a_tensor_or_are_spoiled_are_refused_and_not_kept(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "text")
+    file = place / "text_encoder" / "model.safetensors"
+    held = load_file(file)
+    name = next(key for key in held if key.endswith("q_proj.weight"))
+    save_file({key: value for key, value in held.items() if key != name}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="lack 1 tensors"):
+        prompt_embeddings(place, "", cache=tmp_path / "cache")
+    save_file({**held, name: torch.full_like(held[name], float("nan"))}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        prompt_embeddings(place, "", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_tokenizer(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "text")
+    (place / "tokenizer" / "merges.txt").write_text("\x00 no merges")
+    (place / "tokenizer" / "vocab.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be used"):
+        prompt_embeddings(place, "", cache=tmp_path / "cache")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moesaic.errors import ArgumentError, MissingExtraError, ModelError
+from moesaic.upscale.latent import LatentCodec
 from moesaic.upscale.weights_folder import MIRRORS, find_folder, load_schedule, load_unet, load_vae
 from tests.upscale.tiny_diffusion import save_folder, schedule, unet
 
@@ -161,3 +162,18 @@ def test_without_diffusers_the_extra_is_named(complete, monkeypatch):
         load_unet(complete, dtype=torch.float32)
     with pytest.raises(MissingExtraError, match=r"moesaic\[diffusion\]"):
         load_schedule(complete)
+
+
+def test_spoiled_weights_and_numbers(folder):
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    held = load_file(file)
+    name = min(held)
+    save_file({**held, name: torch.full_like(held[name], float("nan"))}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        load_unet(folder, dtype=torch.float32)
+    rewrite(folder, "scheduler", beta_start=-1)
+    with pytest.raises(ModelError, match="cannot be used"):
+        load_schedule(folder)
+    rewrite(folder, "vae", scaling_factor="x")
+    with pytest.raises(ModelError, match="scaling_factor"):
+        LatentCodec(load_vae(folder, dtype=torch.float32))

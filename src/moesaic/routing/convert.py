@@ -96,9 +96,10 @@ def sparsify(
     if not inplace:
         model = copy.deepcopy(model)
     layers = dict(model.named_modules(remove_duplicate=False))
-    names = names_of(layers, where)
+    objection = objections(layers)
+    names = names_of(layers, where, objection)
     for name in names:  # all are looked at before the first is replaced
-        refuse(name, layers[name])
+        refuse(name, layers[name], objection)
     made: dict[int, RoutedLayer] = {}  # a layer that is used in several places stays one layer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -189,6 +190,26 @@ def refuse(name: str, layer: nn.Module, objection: Callable[[nn.Module], str | N
     """
     if reason := (objection or objection_to)(layer):
         raise ArgumentError(f"where={name!r} cannot be converted: {reason}")
+
+
+def objections(
+    layers: Mapping[str, nn.Module], own: Callable[[nn.Module], str | None] | None = None
+) -> Callable[[nn.Module], str | None]:
+    """What says why a layer of a model cannot be converted, or None: also what only its place in the model shows.
+
+    Args:
+        layers: all modules of the model by name.
+        own: the objection to a layer for itself; that of `sparsify` unless given.
+    """
+    whole = (layer for layer in layers.values() if isinstance(layer, nn.TransformerEncoderLayer))
+    unread = {id(part) for layer in whole for part in (layer.linear1, layer.linear2)}
+
+    def objection(layer: nn.Module) -> str | None:
+        if id(layer) in unread:
+            return "torch's own TransformerEncoderLayer reads its weight itself in evaluation, without calling it"
+        return (own or objection_to)(layer)
+
+    return objection
 
 
 def objection_to(layer: nn.Module) -> str | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moesaic.weights_file import Card
 
 BALANCES = ("degradation", "plain", "none")
+_BEYOND = 1e-3  # of scores, what rounding may leave
 _MOST_SCORES = 4096
 _DECAY = 0.99  # of the moving average of each expert's share of the choices
 _A_QUARTER, _AN_EIGHTH = 4, 8  # of the routed experts are active, and as many are zero experts, as in the paper
@@ -170,6 +171,8 @@ class MixOfRanks:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        if not is_a(model, nn.Module):
+            raise ArgumentError(f"model is a torch module, not {type(model).__name__}")
         self.model = model
         self.layers = ranked_layers(model)
         if not self.layers:
@@ -202,7 +205,7 @@ class MixOfRanks:
         one step. Blocks may lie within each other; each thread has its own.
 
         Raises:
-            ArgumentError: the ranks are merged, or a score is not finite.
+            ArgumentError: the ranks are merged, or a score is no number from 0 to 1.
             ShapeError: there are not S scores for each picture.
         """
         self._refuse_merged("given")
@@ -255,6 +258,8 @@ class MixOfRanks:
         """
         if kind not in BALANCES:
             raise ArgumentError(f"kind {kind!r} is unknown; choose one of {', '.join(BALANCES)}")
+        if severity.device.type == "cpu" and not bool(severity.isfinite().all()):
+            raise ArgumentError("a severity is no finite number; look at what estimated it")
         losses = [] if kind == "none" else [self._balance(one, severity, kind) for one in self._decided()]
         return alpha * torch.cat(losses).mean() if losses else severity.new_zeros(())
 
@@ -268,7 +273,7 @@ class MixOfRanks:
             scores: how degraded the picture is; None where nothing depends on it.
 
         Raises:
-            ArgumentError: there are no scores and something depends on them, or one is not finite.
+            ArgumentError: there are no scores and something depends on them, or one is no number from 0 to 1.
             ShapeError: they are not for one picture.
         """
         gates = {name: layer.up.new_ones(1, layer.ranks.total) for name, layer in self.layers.items()}
@@ -384,9 +389,11 @@ class MixOfRanks:
             raise ShapeError(
                 f"scores are a tensor (B, {self.scores}), a row for each picture or one for all, not {got}"
             )
+        if not scores.is_floating_point():
+            raise ArgumentError(f"scores are floating-point numbers from 0 to 1, not {scores.dtype}")
         # elsewhere looking would wait for the device
-        if scores.device.type == "cpu" and not bool(scores.isfinite().all()):
-            raise ArgumentError("scores are not all finite numbers; look at what estimated them")
+        if scores.device.type == "cpu" and not bool(((scores >= -_BEYOND) & (scores <= 1 + _BEYOND)).all()):
+            raise ArgumentError("scores are not all finite numbers from 0 to 1; look at what estimated them")
         return scores
 
     def _refuse_merged(self, what: str) -> None:

@@ -221,6 +221,12 @@ class DiffusionUpscaler(nn.Module):
             LimitError: memory ran out.
         """
         self._check(pictures, scale, colour, tile)
+        if seed is not None and not is_whole(seed, 0):
+            raise ArgumentError(f"seed is a whole number from 0 or None, not {seed!r}")
+        if estimator is not None and not callable(estimator):
+            raise ArgumentError(
+                f"estimator is what moesaic.upscale.estimators.make_estimator makes, not {type(estimator).__name__}"
+            )
         choosing = self.mix is not None and self.mix.scores is not None
         if choosing and scores is None:
             if estimator is None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from moesaic.errors import ModelError, ShapeError
 from moesaic.memory import machine_bytes
 from moesaic.upscale.shared_norm import TOGETHER, run_shared
+from moesaic.values import is_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +37,11 @@ class LatentCodec:
         self.channels = int(config.latent_channels)
         if not config.scaling_factor:
             raise ModelError("vae/config.json states no scaling_factor; that of Stable Diffusion is 0.18215")
-        self._scale = float(config.scaling_factor)
-        self._shift = float(getattr(config, "shift_factor", None) or 0.0)
+        told = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None) or 0.0}
+        for name, value in told.items():
+            if not is_number(value):
+                raise ModelError(f"vae/config.json states a {name} of {value!r}, which is no number")
+        self._scale, self._shift = float(told["scaling_factor"]), float(told["shift_factor"])
 
     def encode(
         self,

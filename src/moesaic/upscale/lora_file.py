@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from moesaic.errors import ArgumentError, ModelError
 from moesaic.files import atomic_write, refuse_existing
 from moesaic.routing.choice import widened
+from moesaic.routing.convert import objections
 from moesaic.upscale.adapters import MixOfRanks, put_ranks
 from moesaic.upscale.rank_places import objection_to_ranks
 from moesaic.upscale.rank_plan import Ranks
 from moesaic.upscale.typical import Typical
-from moesaic.values import is_a
+from moesaic.values import is_a, is_whole
 from moesaic.weights_file import DEFAULT_LIMITS, Card, WeightLimits, read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def save_ranks(
     """
     if not is_a(estimator, str) or not estimator:
         raise ArgumentError(f"estimator is the identity of the one that the ranks learned with, not {estimator!r}")
+    for name, value, kind in (("typical", typical, Typical), ("card", card, Card)):
+        if value is not None and not is_a(value, kind):
+            raise ArgumentError(f"{name} is a {kind.__name__} or None, not {type(value).__name__}")
     options: dict[str, Any] = {
         "estimator": estimator,
         "scores": mix.scores,
@@ -108,6 +112,8 @@ def load_ranks(
         ArgumentError: the model has ranks that read another number of scores.
         LimitError: the file is larger than `limits` allows.
     """
+    if not is_a(model, nn.Module):
+        raise ArgumentError(f"model is a torch module, not {type(model).__name__}")
     weights, card = read_weights(path, limits=limits)
     if card.architecture != ARCHITECTURE:
         raise ModelError(f"{path}: it holds a {card.architecture}, not ranks; read it with moesaic.load")
@@ -119,12 +125,15 @@ def load_ranks(
         )
     plans, scores = _plans(card, path)
     layers = dict(model.named_modules(remove_duplicate=False))
+    objection = objections(layers, objection_to_ranks)
+    unread = set(weights)
     for name, plan in plans.items():
-        reason = objection_to_ranks(layers[name]) if name in layers else "the model has no such layer"
+        reason = objection(layers[name]) if name in layers else "the model has no such layer"
         if reason:
             raise ModelError(f"{path}: its ranks do not fit this model, the layer {name!r}: {reason}")
         for key, shape in _shapes(plan, layers[name], scores).items():
             found = weights.get(_full(name, key))
+            unread.discard(_full(name, key))
             if (
                 found is None
                 or found.numel() != shape.numel()
@@ -134,6 +143,8 @@ def load_ranks(
                 raise ModelError(
                     f"{path}: its ranks do not fit this model: {_full(name, key)} {got}, not {tuple(shape)}"
                 )
+    if unread:
+        raise ModelError(f"{path}: it holds {min(unread)}, of no layer that its card names; it is damaged")
     with torch.random.fork_rng(devices=[]):  # numbers that are replaced at once must not cost the caller's any
         mix = put_ranks(model, plans, scores)
     for name, plan in plans.items():
@@ -189,7 +200,9 @@ def export_lora(
         scores: how degraded the picture is; None where nothing depends on it.
         path: a folder or file; see there.
         layout: "peft", "diffusers" or "kohya".
-        prefix: of the names, "unet" or "lora_unet" unless given; "" for none. Not of "peft".
+        prefix: of the names, "unet" or "lora_unet" unless given, and not twice where names begin with "unet." already,
+            as those of a `DiffusionUpscaler` do; "" for none. Not of "peft". Programs that load LoRA into a UNet pass
+            over what is in a "vae.", and a warning is logged.
         dtype: of what is written, float32, float16 or bfloat16.
         force: replace files that are there.
 
@@ -202,6 +215,8 @@ def export_lora(
         raise ArgumentError(f"layout is 'peft', 'diffusers' or 'kohya', not {layout!r}")
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ArgumentError(f"dtype is torch.float32, torch.float16 or torch.bfloat16, not {dtype!r}")
+    if prefix is not None and not is_a(prefix, str):
+        raise ArgumentError(f"prefix is a text or None, not {prefix!r}")
     if layout == "peft" and prefix is not None:
         raise ArgumentError("layout='peft' has its own prefix; leave prefix out")
     if "" in mix.layers:
@@ -213,7 +228,9 @@ def export_lora(
     if layout != "peft" and folder.suffix != ".safetensors":
         raise ArgumentError(f"{folder}: with layout={layout!r} the name ends in .safetensors")
     factors, rank = _factors(mix, scores, dtype)
-    weights = _named(factors, rank, layout, _PREFIXES.get(layout, "") if prefix is None else prefix)
+    weights = _named(factors, rank, layout, prefix)
+    if layout != "peft" and prefix is None and (apart := [name for name in factors if name.startswith("vae.")]):
+        _log.warning("%d layers of the vae are exported, which programs that load into a UNet pass over", len(apart))
     if layout != "kohya":
         _warn_of_peft(mix)
     if layout == "peft":
@@ -256,24 +273,35 @@ def _factors(
         a[: len(on)] = widened(down).cpu().to(dtype)
         b[:, : len(on)] = widened(layer.up.detach()[:, on]).cpu().to(dtype)
         if not bool(a.isfinite().all() and b.isfinite().all()):
-            raise ArgumentError(f"the ranks of {name} are not finite numbers in {dtype}; export them as torch.float32")
+            spoiled = not all(bool(factor.isfinite().all()) for factor in (layer.down, layer.up))
+            how = "they were not in training either" if spoiled else "export them as torch.float32"
+            raise ArgumentError(f"the ranks of {name} are not finite numbers in {dtype}; {how}")
         made[name] = (a, b if down.ndim == 2 else b[..., None, None])
     return made, rank
 
 
-def _named(factors: Mapping[str, tuple[Tensor, Tensor]], rank: int, layout: Layout, prefix: str) -> dict[str, Tensor]:
+def _named(
+    factors: Mapping[str, tuple[Tensor, Tensor]], rank: int, layout: Layout, prefix: str | None
+) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {}
     for name, (a, b) in factors.items():
         if layout == "kohya":
-            base = "_".join(part for part in (prefix, name.replace(".", "_")) if part)
+            before = "lora" if _of_pipeline(name) else _PREFIXES[layout]
+            base = "_".join(part for part in (before if prefix is None else prefix, name.replace(".", "_")) if part)
             if f"{base}.alpha" in made:
                 raise ArgumentError(f"two layers are called {base} once dots are underscores; take another layout")
             made |= {f"{base}.lora_down.weight": a, f"{base}.lora_up.weight": b}
             made[f"{base}.alpha"] = torch.tensor(float(rank), dtype=a.dtype)
         else:
-            base = _full("base_model.model" if layout == "peft" else prefix, name)
+            before = "base_model.model" if layout == "peft" else "" if _of_pipeline(name) else _PREFIXES[layout]
+            base = _full(before if prefix is None else prefix, name)
             made |= {f"{base}.lora_A.weight": a, f"{base}.lora_B.weight": b}
     return made
+
+
+def _of_pipeline(name: str) -> bool:
+    """Whether a layer's name says already which part of a diffusion model it is in."""
+    return name.startswith(("unet.", "vae."))
 
 
 def _warn_of_peft(mix: MixOfRanks) -> None:
@@ -328,4 +356,6 @@ def _plans(card: Card, path: str | os.PathLike[str]) -> tuple[dict[str, Ranks], 
         plans = {str(name): Ranks(**plan) for name, plan in layers.items()}
     except (ArgumentError, TypeError) as cause:
         raise ModelError(f"{path}: its card does not say what ranks these are: {cause}") from None
-    return plans, 1 if scores is None else scores
+    if scores is not None and not is_whole(scores, 1):
+        raise ModelError(f"{path}: its card says that its ranks read {scores!r} scores, which is no whole number")
+    return plans, 1 if scores is None else int(scores)

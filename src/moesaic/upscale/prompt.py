@@ -152,35 +152,36 @@ def _compute(folder: Path, prompt: str, variant: str | None) -> Tensor:  # (1, N
     Raises:
         ModelError: a part is damaged or of another kind.
     """
-    from safetensors import SafetensorError
-
     transformers: Any = diffusion_extra("transformers")
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         with _quiet(transformers.utils.logging):
-            encoder = transformers.CLIPTextModel.from_pretrained(
-                folder / "text_encoder", local_files_only=True, use_safetensors=True, variant=variant
+            encoder, report = transformers.CLIPTextModel.from_pretrained(
+                folder / "text_encoder",
+                local_files_only=True,
+                use_safetensors=True,
+                variant=variant,
+                output_loading_info=True,
+            )
+        if missing := report["missing_keys"]:  # they would be drawn at random
+            raise ModelError(
+                f"the weights in {folder / 'text_encoder'} lack {len(missing)} tensors, such as {min(missing)}"
             )
         encoder = encoder.float().eval()
         longest = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
         tokens = tokenizer(prompt, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
         with torch.no_grad():
             embedding: Tensor = encoder(tokens.input_ids).last_hidden_state
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        SafetensorError,
-    ) as cause:
+    except ModelError:
+        raise
+    except Exception as cause:  # the tokenizers library raises plain ones
         first = next(iter(str(cause).splitlines()), "")
         raise ModelError(
             f"the tokenizer and text_encoder in {folder} cannot be used ({type(cause).__name__}: {first}); expected"
             " were a CLIPTokenizer and a CLIPTextModel"
         ) from cause
+    if not bool(embedding.isfinite().all()):
+        raise ModelError(f"the text_encoder in {folder} makes an embedding that is not finite; its weights are damaged")
     return embedding.float()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from moesaic.errors import ArgumentError
-from moesaic.routing.convert import names_of, objection_to, refuse
+from moesaic.routing.convert import names_of, objection_to, objections, refuse
 from moesaic.upscale.ranks import RankedLayer
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ def places(
         raise ArgumentError(
             f"where is a layer's name, a pattern, a regular expression, a function, or several of these, not {where!r}"
         )
+    objection = objections(layers, objection_to_ranks)
     names: list[str] = []
     for item in items:
-        names += _found(layers, cast("Where", item))
+        names += _found(layers, cast("Where", item), objection)
     for name in names:
-        refuse(name, layers[name], objection_to_ranks)
+        refuse(name, layers[name], objection)
     return list(dict.fromkeys(names))
 
 
@@ -61,7 +62,7 @@ def objection_to_ranks(layer: nn.Module) -> str | None:
     return None
 
 
-def _found(layers: Mapping[str, nn.Module], item: Where) -> list[str]:
+def _found(layers: Mapping[str, nn.Module], item: Where, objection: Callable[[nn.Module], str | None]) -> list[str]:
     """What a name, pattern, regular expression or function means."""
     if isinstance(item, str) and item.startswith("^"):
         try:
@@ -69,7 +70,7 @@ def _found(layers: Mapping[str, nn.Module], item: Where) -> list[str]:
         except re.error as cause:
             raise ArgumentError(f"where={item!r} is no regular expression: {cause}") from None
     if isinstance(item, str):
-        return names_of(layers, item, objection_to_ranks)
+        return names_of(layers, item, objection)
     if isinstance(item, re.Pattern):
         told = f"where={item.pattern!r} names"
         chosen = [name for name in layers if item.search(name)]
@@ -78,7 +79,7 @@ def _found(layers: Mapping[str, nn.Module], item: Where) -> list[str]:
         chosen = [name for name, layer in layers.items() if item(name, layer)]
     else:
         raise ArgumentError(f"where holds {item!r}: name layers, or give patterns, regular expressions or functions")
-    able = [name for name in chosen if objection_to_ranks(layers[name]) is None]
+    able = [name for name in chosen if objection(layers[name]) is None]
     if not able:
         raise ArgumentError(f"{told} no convolution or linear layer of this model that can have ranks")
     return able

@@ -72,6 +72,11 @@ class RankedLayer(nn.Module):
         """Experts that do nothing."""
         return self.ranks.zero
 
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *further: Any) -> None:
+        if self.merged is not None:  # it would go on with the weight of before
+            raise ArgumentError("the ranks are merged; call unmerge() before you load other weights")
+        super()._load_from_state_dict(state_dict, prefix, *further)
+
     def plain(self, x: Tensor, weight: Tensor, *, biased: bool = True) -> Tensor:
         """The layer as it was, with this weight, and its own bias or none."""
         raise NotImplementedError
@@ -147,7 +152,7 @@ class RankedLayer(nn.Module):
         """B with its columns times the gates."""
         if gates is None:
             return self.up
-        gates = gates.to(self.up.device)
+        gates = gates.to(self.up)
         return self.up * (gates[0] if gates.shape[0] == 1 else gates[:, None])
 
     def extra_repr(self) -> str:

@@ -137,7 +137,7 @@ def load_schedule(folder: Path) -> Schedule:
     lines = {name: held[name] for name in (*_SCHEDULE_LINES, "rescale_betas_zero_snr") if name in held}
     try:
         scheduler = diffusion_extra("diffusers").DDPMScheduler(**lines)
-    except (TypeError, ValueError, NotImplementedError) as cause:
+    except (TypeError, ValueError, RuntimeError) as cause:
         raise ModelError(f"{folder / 'scheduler' / 'scheduler_config.json'} cannot be used: {cause}") from cause
     abar: torch.Tensor = scheduler.alphas_cumprod
     return Schedule(alphas_cumprod=abar.float().clamp(0, 1), prediction=str(held.get("prediction_type", "epsilon")))
@@ -202,5 +202,7 @@ def _load(folder: Path, part: str, kind: str, dtype: torch.dtype, variant: str |
         raise ModelError(f"the weights in {place} cannot be read ({type(cause).__name__}: {told})") from cause
     if missing := report["missing_keys"]:  # not all versions of diffusers raise
         raise ModelError(f"the weights in {place} lack {len(missing)} tensors, such as {min(missing)}")
+    if spoiled := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
+        raise ModelError(f"the weights in {place} hold values that are not finite, first in {spoiled[0]}")
     made: nn.Module = network.eval().requires_grad_(False)
     return made
