@@ -217,6 +217,11 @@ def test_each_picture_has_its_own_ranks():
         (torch.rand(S), "scores are a tensor"),
         ([[0.1] * S], "scores are a tensor"),
         (torch.full((3, S), float("nan")), "not all finite"),
+        (torch.full((3, S), float("inf")), "not all finite"),
+        (torch.full((3, S), 1.01), "from 0 to 1"),
+        (torch.full((3, S), -0.01), "from 0 to 1"),
+        (torch.ones(3, S, dtype=torch.complex64), "not torch.complex64"),
+        (torch.ones(3, S, dtype=torch.int64), "not torch.int64"),
     ],
 )
 def test_wrong_scores(scores, says):
@@ -226,6 +231,15 @@ def test_wrong_scores(scores, says):
     with pytest.raises(ArgumentError, match=says):
         mix.merge(scores)
     assert not mix.is_merged
+
+
+def test_scores_may_be_off_by_rounding():
+    mix = net()
+    for value in (-5e-4, 1 + 5e-4):
+        with mix.given(torch.full((1, S), value)):
+            dynamic = mix.model(X)
+        with mix.merged(torch.full((1, S), value)):
+            assert torch.allclose(mix.model(X), dynamic, atol=1e-5)
 
 
 def test_merging():

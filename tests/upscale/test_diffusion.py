@@ -243,6 +243,11 @@ def test_what_means_nothing_is_refused(upscaler, folder):
     for options in ({"scale": 0}, {"scale": 5}, {"scale": 1.5}, {"colour": "lab"}, {"tile": 4}, {"tile": 7.5}):
         with pytest.raises(ArgumentError):
             upscaler.upscale(x, **options)
+    for seed in ("x", 1.0, True, -1, 2**64):
+        with pytest.raises(ArgumentError, match="seed is None or a whole number"):
+            upscaler.upscale(x, 1, seed=seed)
+    with pytest.raises(ArgumentError, match=r"make_estimator makes, not str"):
+        upscaler.upscale(x, 1, estimator="analytic")
     for bad in (x[0], x.int(), x[:, :2], x[..., :0], x / 0, x.numpy()):
         with pytest.raises(ShapeError):
             upscaler.upscale(bad)

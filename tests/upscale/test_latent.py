@@ -106,6 +106,10 @@ def test_what_does_not_fit_is_refused(codec):
         with pytest.raises(ShapeError, match="multiples of 2"):
             codec.encode_tiled(bad)
     network = vae()
-    network.register_to_config(scaling_factor=None)
-    with pytest.raises(ModelError, match="scaling_factor"):
+    for wrong in (None, 0, "x", [0.18]):
+        network.register_to_config(scaling_factor=wrong)
+        with pytest.raises(ModelError, match="scaling_factor"):
+            LatentCodec(network)
+    network.register_to_config(scaling_factor=0.18215, shift_factor="x")
+    with pytest.raises(ModelError, match="shift_factor"):
         LatentCodec(network)

@@ -215,7 +215,7 @@ def test_export_dtypes_and_prefixes(tmp_path):
     assert set(weights) == {f"{name}.{key}.weight" for name in WHERE for key in ("lora_A", "lora_B")}
     assert {value.dtype for value in weights.values()} == {torch.float16}
     nn.init.constant_(mix.layers["conv"].up, 1e6)
-    with pytest.raises(ArgumentError, match="conv are not finite numbers"):
+    with pytest.raises(ArgumentError, match=r"too large for torch\.float16; export them as torch\.float32"):
         export_lora(mix, TOLD, tmp_path / "b.safetensors", layout="diffusers", dtype=torch.float16)
     assert not (tmp_path / "b.safetensors").exists()
 
@@ -336,17 +336,18 @@ def test_diffusers_loads_it(tmp_path, layout):
             assert torch.allclose(unet(*inputs).sample, want, atol=1e-5)
 
 
+class Upscaler(nn.Module):
+    """Named as a `DiffusionUpscaler` is."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+        self.vae = nn.ModuleDict({"encoder": nn.ModuleDict({"conv_in": nn.Conv2d(3, 8, 3)})})
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_whole_upscaler_exports_what_a_unet_loads(tmp_path, caplog):
     pytest.importorskip("peft")
-
-    class Upscaler(nn.Module):
-        """Named as a `DiffusionUpscaler` is."""
-
-        def __init__(self, unet):
-            super().__init__()
-            self.unet = unet
-            self.vae = nn.ModuleDict({"encoder": nn.ModuleDict({"conv_in": nn.Conv2d(3, 8, 3)})})
 
     unet = tiny_unet()
     mix = trained(Upscaler(copy.deepcopy(unet)), TARGETS)
@@ -364,8 +365,35 @@ def test_a_whole_upscaler_exports_what_a_unet_loads(tmp_path, caplog):
     unet.load_lora_adapter(str(tmp_path / "a.safetensors"), prefix="unet")
     with torch.no_grad():
         assert torch.allclose(unet(*inputs).sample, want, atol=1e-5)
-    mix.export_lora(TOLD, tmp_path / "b.safetensors", layout="kohya")
-    assert {name[:9] for name in load_file(tmp_path / "b.safetensors")} == {"lora_unet", "lora_vae_"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_upscaler_in_the_names_of_kohya(tmp_path, caplog):
+    """Diffusers takes nothing from a file in which one name is none of kohya's."""
+    pytest.importorskip("peft")
+    unet = tiny_unet()
+    from diffusers import StableDiffusionPipeline
+
+    mix = trained(Upscaler(copy.deepcopy(unet)), [r"^unet\..+\.attn\d\.to_(q|k|v|out\.0)$", "vae.encoder.conv_in"])
+    with torch.no_grad():
+        for layer in mix.layers.values():
+            layer.up.mul_(0.1)
+    inputs = (rand(1, 4, 8, 8), 7, rand(1, 5, 16))
+    with torch.no_grad(), mix.given(TOLD):
+        want = mix.model.unet(*inputs).sample
+    file = tmp_path / "lora.safetensors"
+    mix.export_lora(TOLD, file, layout="kohya")
+    assert "1 layers of the vae are left out" in caplog.text
+    weights, alphas = StableDiffusionPipeline.lora_state_dict(str(file))
+    StableDiffusionPipeline.load_lora_into_unet(weights, alphas, unet)
+    with torch.no_grad():
+        assert torch.allclose(unet(*inputs).sample, want, atol=1e-5)
+    mix.export_lora(TOLD, file, layout="kohya", prefix="mine", force=True)
+    assert any(name.startswith("mine_vae_encoder_conv_in.") for name in load_file(file))
+    alone = trained(Upscaler(nn.Identity()), "vae.*")
+    with pytest.raises(ArgumentError, match="pass a prefix"):
+        alone.export_lora(TOLD, tmp_path / "none.safetensors", layout="kohya")
+    assert not (tmp_path / "none.safetensors").exists()
 
 
 @pytest.mark.parametrize("scores", ["x", 4.0, [4], {}])
@@ -398,7 +426,13 @@ def test_options_of_other_kinds(tmp_path):
             mix.save(tmp_path / "a.safetensors", estimator="toy", **wrong)
     with pytest.raises(ArgumentError, match="model is a torch module"):
         load_ranks(None, tmp_path / "a.safetensors", estimator="toy")
+
+
+@pytest.mark.parametrize("part", ["up", "down", "router.last"])
+def test_numbers_that_cannot_be_exported(tmp_path, part):
+    mix = trained(base())
+    spoiled = next(iter(mix.layers.values())).get_parameter(part)
     with torch.no_grad():
-        next(iter(mix.layers.values())).up.fill_(float("nan"))
-    with pytest.raises(ArgumentError, match="not in training either"):
-        mix.export_lora(TOLD, tmp_path / "a.safetensors", layout="kohya")
+        spoiled.fill_(float("nan"))
+    with pytest.raises(ArgumentError, match="load or train them anew"):
+        mix.export_lora(TOLD, tmp_path / "a.safetensors", layout="kohya", dtype=torch.float16)

@@ -166,6 +166,16 @@ def test_half_precision(layer):
     assert (made.float() - exact).abs().max() < near
 
 
+def test_half_precision_rounds_factors_and_not_gates():
+    mix = ranked(nn.Linear(24, 20))
+    (one,) = mix.layers.values()
+    (gates,) = mix.gates(scores(1)).values()
+    mix.model.to(torch.bfloat16)
+    exact = (one.up.double() * gates.double()) @ one.down.double()
+    for told in (gates, gates.double()):
+        torch.testing.assert_close(one.delta(told).double(), exact, rtol=1e-5, atol=1e-5)
+
+
 def test_factors_of_a_half_precision_model_are_float32():
     layer = nn.Linear(24, 20).bfloat16()
     mix = mix_of_ranks(layer, "", **SMALL)

@@ -132,12 +132,8 @@ def put_ranks(model: nn.Module, plans: Mapping[str, Ranks], scores: int) -> MixO
         for name, plan in plans.items():
             old = layers[name]
             if id(old) not in made:
-                linear = isinstance(old, nn.Linear)
-                made[id(old)] = (
-                    RankedLinear(cast("nn.Linear", old), plan, scores)
-                    if linear
-                    else RankedConv2d(cast("nn.Conv2d", old), plan, scores)
-                )
+                kind: Any = RankedLinear if isinstance(old, nn.Linear) else RankedConv2d
+                made[id(old)] = kind(old, plan, scores)
     for name in [name for name, layer in layers.items() if id(layer) in made]:
         parent, _, child = name.rpartition(".")
         if name == "":
@@ -302,7 +298,8 @@ class MixOfRanks:
     ) -> None:
         """Fold the ranks that are on for these scores into the weights, so that they cost no time.
 
-        The layers' own weights stay where they are, bit for bit, and are what `state_dict` holds.
+        The layers' own weights stay where they are, bit for bit, and are what `state_dict` holds. Until `unmerge` the
+        ranks get no gradient, and loading weights is refused.
 
         Raises:
             ArgumentError: the ranks are merged already, or what `gates` refuses.

@@ -46,6 +46,8 @@ TILE, OVERLAP = 96, 32
 """Latents, of the tiles of larger pictures, in which the UNet's attention sees no farther than its tile: these models
 were trained on 64 to 96 latents a side."""
 
+_LAST_SEED = 2**62  # torch's generators end at 64 bits, and each picture adds one
+
 PRECISIONS = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
@@ -221,8 +223,8 @@ class DiffusionUpscaler(nn.Module):
             LimitError: memory ran out.
         """
         self._check(pictures, scale, colour, tile)
-        if seed is not None and not is_whole(seed, 0):
-            raise ArgumentError(f"seed is a whole number from 0 or None, not {seed!r}")
+        if seed is not None and not is_whole(seed, 0, _LAST_SEED):
+            raise ArgumentError(f"seed is None or a whole number from 0 to 2**62, not {seed!r}")
         if estimator is not None and not callable(estimator):
             raise ArgumentError(
                 f"estimator is what moesaic.upscale.estimators.make_estimator makes, not {type(estimator).__name__}"

@@ -202,13 +202,14 @@ def export_lora(
         layout: "peft", "diffusers" or "kohya".
         prefix: of the names, "unet" or "lora_unet" unless given, and not twice where names begin with "unet." already,
             as those of a `DiffusionUpscaler` do; "" for none. Not of "peft". Programs that load LoRA into a UNet pass
-            over what is in a "vae.", and a warning is logged.
+            over what is in its "vae."; "kohya" has no names for it and leaves it out. A warning is logged.
         dtype: of what is written, float32, float16 or bfloat16.
         force: replace files that are there.
 
     Raises:
-        ArgumentError: another layout or dtype, a prefix with "peft", scores as `MixOfRanks.gates` refuses them, the
-            path cannot be written, or the model is a single layer, which has no name.
+        ArgumentError: another layout or dtype, a prefix with "peft", scores as `MixOfRanks.gates` refuses them, ranks
+            that are not finite, no layer that the layout has names for, the path cannot be written, or the model is a
+            single layer, which has no name.
         OutputExistsError: a file is there and `force` is False.
     """
     if layout not in get_args(Layout):
@@ -228,9 +229,9 @@ def export_lora(
     if layout != "peft" and folder.suffix != ".safetensors":
         raise ArgumentError(f"{folder}: with layout={layout!r} the name ends in .safetensors")
     factors, rank = _factors(mix, scores, dtype)
+    if layout != "peft" and prefix is None:
+        factors = _for_a_unet(factors, layout)
     weights = _named(factors, rank, layout, prefix)
-    if layout != "peft" and prefix is None and (apart := [name for name in factors if name.startswith("vae.")]):
-        _log.warning("%d layers of the vae are exported, which programs that load into a UNet pass over", len(apart))
     if layout != "kohya":
         _warn_of_peft(mix)
     if layout == "peft":
@@ -273,11 +274,26 @@ def _factors(
         a[: len(on)] = widened(down).cpu().to(dtype)
         b[:, : len(on)] = widened(layer.up.detach()[:, on]).cpu().to(dtype)
         if not bool(a.isfinite().all() and b.isfinite().all()):
-            spoiled = not all(bool(factor.isfinite().all()) for factor in (layer.down, layer.up))
-            how = "they were not in training either" if spoiled else "export them as torch.float32"
-            raise ArgumentError(f"the ranks of {name} are not finite numbers in {dtype}; {how}")
+            if all(bool(factor.float().isfinite().all()) for factor in (down, layer.up[:, on])):
+                raise ArgumentError(f"the ranks of {name} are too large for {dtype}; export them as torch.float32")
+            raise ArgumentError(f"the ranks of {name}, or their gates, are not finite numbers; load or train them anew")
         made[name] = (a, b if down.ndim == 2 else b[..., None, None])
     return made, rank
+
+
+def _for_a_unet(factors: dict[str, tuple[Tensor, Tensor]], layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
+    """What of them a file for a UNet holds; the log tells what such a file does nothing for."""
+    own = {name: pair for name, pair in factors.items() if not name.startswith("vae.")}
+    apart = len(factors) - len(own)
+    if apart and layout == "diffusers":
+        _log.warning("%d layers of the vae are exported, which programs that load into a UNet pass over", apart)
+    if not apart or layout == "diffusers":
+        return factors
+    if not own:
+        raise ArgumentError("layout='kohya' has no names for layers of a vae; pass a prefix, or take another layout")
+    # With one name that it does not know, diffusers takes nothing from the whole file.
+    _log.warning("%d layers of the vae are left out, for which layout='kohya' has no names", apart)
+    return own
 
 
 def _named(
@@ -357,5 +373,7 @@ def _plans(card: Card, path: str | os.PathLike[str]) -> tuple[dict[str, Ranks], 
     except (ArgumentError, TypeError) as cause:
         raise ModelError(f"{path}: its card does not say what ranks these are: {cause}") from None
     if scores is not None and not is_whole(scores, 1):
-        raise ModelError(f"{path}: its card says that its ranks read {scores!r} scores, which is no whole number")
+        raise ModelError(
+            f"{path}: its card says that its ranks read {scores!r} scores, which is no whole number from 1"
+        )
     return plans, 1 if scores is None else int(scores)

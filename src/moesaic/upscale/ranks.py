@@ -152,7 +152,8 @@ class RankedLayer(nn.Module):
         """B with its columns times the gates."""
         if gates is None:
             return self.up
-        gates = gates.to(self.up)
+        # As wide as B, and never half: what rounds the gates, too, would not be what was decided.
+        gates = gates.to(self.up.device, torch.promote_types(self.up.dtype, torch.float32))
         return self.up * (gates[0] if gates.shape[0] == 1 else gates[:, None])
 
     def extra_repr(self) -> str:

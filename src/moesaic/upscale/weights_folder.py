@@ -138,7 +138,8 @@ def load_schedule(folder: Path) -> Schedule:
     try:
         scheduler = diffusion_extra("diffusers").DDPMScheduler(**lines)
     except (TypeError, ValueError, RuntimeError) as cause:
-        raise ModelError(f"{folder / 'scheduler' / 'scheduler_config.json'} cannot be used: {cause}") from cause
+        first = next(iter(str(cause).splitlines()), "")
+        raise ModelError(f"{folder / 'scheduler' / 'scheduler_config.json'} cannot be used: {first}") from cause
     abar: torch.Tensor = scheduler.alphas_cumprod
     return Schedule(alphas_cumprod=abar.float().clamp(0, 1), prediction=str(held.get("prediction_type", "epsilon")))
 
@@ -203,6 +204,8 @@ def _load(folder: Path, part: str, kind: str, dtype: torch.dtype, variant: str |
     if missing := report["missing_keys"]:  # not all versions of diffusers raise
         raise ModelError(f"the weights in {place} lack {len(missing)} tensors, such as {min(missing)}")
     if spoiled := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
-        raise ModelError(f"the weights in {place} hold values that are not finite, first in {spoiled[0]}")
+        raise ModelError(
+            f"the weights in {place} hold values that are not finite, such as {spoiled[0]}; fetch them anew"
+        )
     made: nn.Module = network.eval().requires_grad_(False)
     return made
