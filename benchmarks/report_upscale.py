@@ -157,16 +157,17 @@ def _said(stands: str) -> str:
 
 
 _ARMS = {
-    "mor": "the mixture of ranks as it ships",
+    "free": "the mixture of ranks as it ships, in which no rank is always on",
+    "mor": "3 ranks always on, 4 of 13 chosen and of 2 empty slots, as in the paper in proportion",
     "base": "the base alone, without any adapter",
     "lora_active": "plain LoRA of as many ranks as act (7)",
     "lora_total": "plain LoRA of as many ranks as there are (16)",
     "whole": "whole LoRAs as experts, 2 of 4 chosen",
-    "no_zero": "no slots that do nothing",
-    "plain": "balance that counts empty slots like others",
-    "constant": "told 0.5 of every picture",
-    "shuffled": "told the scores of another picture",
-    "oracle": "told the true scores",
+    "no_zero": "the same without empty slots",
+    "plain": "the same, whose balance counts empty slots like others",
+    "constant": "that, told 0.5 of every picture",
+    "shuffled": "that, told the scores of another picture",
+    "oracle": "that, told the true scores",
 }
 
 

@@ -16,6 +16,6 @@ if [[ ! -f "$OUT/base/model.safetensors" ]]; then
     exit 75
 fi
 moesaic train upscale --data "$DATA" -o "$OUT/ranks" --start "$OUT/base/model.safetensors" \
-    --options '{"width":96,"blocks":16,"ranks":{"scores":4,"shared":5,"routed":19,"active":5,"zero":3}}' \
+    --options '{"width":96,"blocks":16,"ranks":{"scores":4,"shared":0,"routed":24,"active":10,"zero":10}}' \
     --mix bicubic=0.15,full=0.85 --scales 4=0.7,2=0.3 --crop 64 --batch 32 --rate 6e-4 --minutes 10 --piece 9.5 \
     --seed "$SEED" --device cuda

@@ -194,10 +194,10 @@ def test_restoration_begins_from_nothing_or_from_weights(run):
 def test_arms_of_upscaling_differ_in_what_they_are_named_for_alone(run):
     code, calls = run("upscale_arms_cpu.sh", DATA=".", SEEDS="0 3", STEPS="7", JOBS="1")
     trained = [understood(words) for words in calls]
-    assert (code, len(trained)) == (0, 2 * 9)
+    assert (code, len(trained)) == (0, 2 * 10)
     first = {str(each["output"]).split("/")[-2]: each for each in trained if each["seed"] == 0}
     assert list(first) == [
-        *("mor", "lora_active", "lora_total", "whole", "no_zero", "plain", "constant", "shuffled", "oracle"),
+        *("free", "mor", "lora_active", "lora_total", "whole", "no_zero", "plain", "constant", "shuffled", "oracle"),
     ]
     shared = [name for name in first["mor"] if name not in ("output", "options", "told", "balance")]
     assert len({tuple(each[name] for name in shared) for each in first.values()}) == 1
@@ -208,6 +208,7 @@ def test_arms_of_upscaling_differ_in_what_they_are_named_for_alone(run):
     assert plans["mor"].total == plans["lora_total"].total == plans["whole"].total == plans["no_zero"].total == 16
     assert plans["lora_active"].total == plans["mor"].shared + plans["mor"].active
     assert plans["no_zero"].zero == 0 < plans["mor"].zero
+    assert (plans["free"].shared, plans["free"].total, plans["free"].active) == (0, 16, plans["free"].zero)
 
 
 def ranks_of(call):
