@@ -45,13 +45,13 @@ class Strip:
 
 STRIPS = {
     "bicubic": Strip(caption="A clean shrink, x4", picture=19, sort="bicubic", left=250, top=230),
-    "mild": Strip(caption="Mild damage, x4", picture=23, sort="mild", left=180, top=60),
+    "mild": Strip(caption="Mild damage, x4", picture=23, sort="mild", left=95, top=110),
     "medium": Strip(caption="Medium damage, x4", picture=5, sort="medium", left=260, top=160),
-    "severe": Strip(caption="Severe damage, x4", picture=15, sort="severe", left=200, top=120),
+    "severe": Strip(caption="Severe damage, x4", picture=4, sort="severe", left=140, top=230),
 }
 """By name, which is that of the file, too."""
 
-SHEET = ("upscale_explained.png", "medium")  # the file, and the strip whose picture is explained
+SHEET = ("upscale_explained.png", "severe")  # the file, and the strip whose picture is explained
 
 
 DIFFUSION = "upscale_diffusion.jpg"  # the file of what `benchmarks.upscale_diffusion` draws
