@@ -93,6 +93,12 @@ def score(enlarged: Eight, truth: Eight, scale: int) -> dict[str, float]:
     }
 
 
+def psnr_y(enlarged: Eight, truth: Eight, scale: int) -> float:
+    """That of `score` alone."""
+    inner = (slice(scale, -scale), slice(scale, -scale))
+    return round(_psnr(luma(enlarged[inner]), luma(truth[inner])), 4)
+
+
 def luma(picture: Eight) -> NDArray[np.float64]:  # (H, W), 16 to 235
     """Y of ITU-R BT.601, not rounded."""
     r, g, b = (picture[..., c].astype(np.float64) for c in range(3))

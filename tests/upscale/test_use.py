@@ -98,6 +98,24 @@ def test_a_file_of_a_picture(network, tmp_path):
     assert (made.height, made.width) == (10, 12)
 
 
+def test_no_fringe_where_alpha_ends(network):
+    """A disc of one colour stays of that colour up to its rim, whatever the network does to a fall to black."""
+    rows, columns = np.mgrid[:40, :40] - 19.5
+    alpha = np.clip(12 - np.hypot(rows, columns), 0, 1)[..., None].astype(np.float32)
+    colour = np.broadcast_to(np.float32([0.9, 0.8, 0.4]), (40, 40, 3))
+    with torch.no_grad():
+        for tail in network.tails.values():
+            tail.weight.normal_(std=0.3)  # one that rings
+    made = upscale(np.concatenate([colour, alpha], axis=2), 4, network).picture.pixels
+    rim = (made[..., 3] > 0.2) & (made[..., 3] < 0.98)
+    assert rim.sum() > 100
+    assert np.abs(made[..., :3][rim] - colour[0, 0]).max() < 0.02
+
+
+def test_it_is_told_in_few_words(network):
+    assert len(repr(upscale(picture(), 2, network))) < 400
+
+
 def test_the_mode_is_put_back(network):
     network.train()
     upscale(picture(), 2, network)

@@ -104,7 +104,7 @@ def _draw_scores(draw: ImageDraw.ImageDraw, top: int, scores: Mapping[str, float
     if severity is None:
         write(draw, (MARGIN, top), "This network looks for no damage.", TEXT, MUTED)
         return
-    rows = [("severity", severity, ORANGE), *((name, score, BLUE) for name, score in scores.items())]
+    rows = [("severity", severity, INK), *((name, score, BLUE) for name, score in scores.items())]
     wide = 20 + max(length(name, TEXT) for name, _, _ in rows)
     for name, score, colour in rows:
         write(draw, (MARGIN, top), name, TEXT)
@@ -116,13 +116,16 @@ def _draw_scores(draw: ImageDraw.ImageDraw, top: int, scores: Mapping[str, float
 def _draw_ranks(draw: ImageDraw.ImageDraw, top: int, ranks: Mapping[str, RanksUsed], total: int) -> None:
     """For each layer a row of its ranks and empty slots, with those that act filled."""
     start, end = MARGIN + _LEFT + 2 * GAP, WIDTH - MARGIN
-    write(draw, (start, top), "Which ranks act", HEAD)
+    active = sum(used.active for used in ranks.values())
+    acts = "" if not ranks else f": {active}" if active else ": none, it is taken for clean"
+    write(draw, (start, top), f"Which ranks act{acts}", HEAD)
     top += HEAD + GAP // 2
     if not ranks:
         write(draw, (start, top + GAP // 2), "This network has no ranks.", TEXT, MUTED)
         return
     told = "" if len(ranks) == total else f" ({len(ranks)} of {total} layers)"
-    draw_key(draw, (start, top), [(GREY, "always on"), (BLUE, "chosen"), (ORANGE, f"chosen, does nothing{told}")])
+    keys = [(GREY, "always on")] if any(used.shared for used in ranks.values()) else []
+    draw_key(draw, (start, top), [*keys, (BLUE, "chosen"), (ORANGE, f"chosen empty slot, does nothing{told}")])
     top += SMALL + GAP // 2
     name_wide = 16 + max(length(name, SMALL) for name in ranks)
     count_wide = 16 + length("000", SMALL)

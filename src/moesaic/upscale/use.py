@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ class Upscaled:
     scale: int
     scores: dict[str, float]  # how degraded the source is, by name, in [0, 1]; empty for a model without ranks
     severity: float | None  # all of it in one number
-    ranks: dict[str, RanksUsed]  # by layer
+    ranks: dict[str, RanksUsed] = field(repr=False)  # by layer
     card: Card | None  # of the model; None for one that was not loaded from a file
 
     def routing_picture(self) -> Picture:
@@ -80,8 +80,8 @@ def upscale(
     the network before it runs; so tiles have no seams.
 
     Depth, profile and metadata are kept. Colours are enlarged as they show, multiplied by alpha; alpha itself is
-    enlarged by bicubic interpolation. A grey picture is shown to the network as one of three equal channels, and the
-    mean of what comes back is grey again.
+    enlarged by bicubic interpolation, and so are the colours where it changes. A grey picture is shown to the network
+    as one of three equal channels, and the mean of what comes back is grey again.
 
     Args:
         picture: anything that `moesaic.read_picture` takes.
@@ -144,7 +144,7 @@ def upscale(
                 network, shown, scale, tile=tile, finish=lambda band: _finished(band, colours), progress=progress
             )
     return Upscaled(
-        picture=_as_picture(large, x[:, colours:], scale, read),
+        picture=_as_picture(large, x, scale, read),
         source=read,
         scale=scale,
         scores={} if scores is None else dict(zip(scores.names, scores.values[0].tolist(), strict=True)),
@@ -343,16 +343,20 @@ def _as_it_shows(picture: Picture) -> Tensor:  # (1, C, H, W)
 
 def _as_picture(
     large: Tensor,  # (1, 1 or 3, H', W'), in [0, 1]
-    alpha: Tensor,  # (1, 1 or 0, H, W)
+    x: Tensor,  # (1, C, H, W), the picture as it came, multiplied by alpha
     scale: int,
     read: Picture,
 ) -> Picture:
     """The enlarged pixels with all that the picture has beside its pixels."""
-    pixels = large[0].permute(1, 2, 0).numpy()
-    if alpha.shape[1]:
-        veil = enlarged(alpha, scale).clamp(0, 1)[0].permute(1, 2, 0).numpy()
-        whole = np.concatenate([pixels, veil], axis=2)
+    if read.has_alpha:
+        # At the rim of what is opaque the network sharpens a fall to black that is alpha's alone: divided by an alpha
+        # that is smoother, it would leave a fringe. Bicubic interpolation does the same to both.
+        classic = enlarged(x, scale).clamp(0, 1)
+        veil, reach = classic[:, -1:], 2 * scale
+        inside = -F.max_pool2d(-F.pad(veil, [reach] * 4, mode="replicate"), 2 * reach + 1, stride=1)
+        whole = torch.cat([torch.lerp(classic[:, :-1], large, inside), veil], dim=1)[0].permute(1, 2, 0).numpy()
         return Picture.from_premultiplied(whole, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
+    pixels = large[0].permute(1, 2, 0).numpy()
     return Picture(pixels=pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
 
 
