@@ -239,8 +239,9 @@ def _diffusion(record: Row | None, folder: Path) -> str:
         means = (figure(statistics.fmean(row[method] for row in mine)) for method in methods)
         body.append([f"{sort} x4 ({len(mine)})", *means])
     trained, seam = rows(record, "training")[0], seams[0]
+    steps = sum((record or {})["settings"]["steps"].values())
     words = (
-        f"Trained in {trained['seconds'] / 60:.0f} minutes on a CPU: {sum(trained['parameters'].values()):,} parameters"
+        f"Trained for {steps} steps on a CPU: {sum(trained['parameters'].values()):,} parameters"
         f" and {trained['ranks']:,} of ranks. In tiles of {seam['tile']} px that meet at every layer the result is at"
         f" most {seam['meeting'] * 255:.3f} of 255 levels from one piece; in tiles that each go through alone,"
         f" {seam['apart'] * 255:.1f}."

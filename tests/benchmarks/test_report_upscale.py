@@ -86,8 +86,9 @@ def test_speed_and_diffusion(tmp_path):
         pictures={"a": {"sort": "severe", "picture": "a", "psnr_y": {"bicubic": 20.0, "with ranks": 21.0}}},
         seams={"96": {"tile": 96, "meeting": 0.0, "apart": 10 / 255}},
     )
+    tiny["settings"] = {"steps": {"autoencoder": 5, "ranks": 2}}
     text = report_upscale.blocks({"upscale_diffusion": tiny}, tmp_path)["upscaling diffusion"]
     assert "| severe x4 (1) | 20.00 | 21.00 |" in text
-    assert "1,500 parameters and 30 of ranks" in text
+    assert "Trained for 7 steps on a CPU: 1,500 parameters and 30 of ranks" in text
     assert "in tiles that each go through alone, 10.0" in text
     assert "images/" not in text
