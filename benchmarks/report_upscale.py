@@ -158,16 +158,16 @@ def _said(stands: str) -> str:
 
 _ARMS = {
     "free": "the mixture of ranks as it ships, in which no rank is always on",
-    "mor": "3 ranks always on, 4 of 13 chosen and of 2 empty slots, as in the paper in proportion",
+    "mor": "`mor`, as in the paper in proportion: 3 ranks always on, 4 of 13 chosen and of 2 empty slots",
     "base": "the base alone, without any adapter",
     "lora_active": "plain LoRA of as many ranks as act (7)",
     "lora_total": "plain LoRA of as many ranks as there are (16)",
     "whole": "whole LoRAs as experts, 2 of 4 chosen",
-    "no_zero": "the same without empty slots",
-    "plain": "the same, whose balance counts empty slots like others",
-    "constant": "that, told 0.5 of every picture",
-    "shuffled": "that, told the scores of another picture",
-    "oracle": "that, told the true scores",
+    "no_zero": "as `mor`, without empty slots",
+    "plain": "as `mor`, with a balance that counts empty slots like others",
+    "constant": "as `mor`, told 0.5 of every picture",
+    "shuffled": "as `mor`, told the scores of another picture",
+    "oracle": "as `mor`, told the true scores",
 }
 
 
