@@ -22,7 +22,7 @@ from benchmarks.upscale_pictures import DIFFUSION, STRIPS
 from benchmarks.upscale_sets import CAMERA, SORTS
 from moesaic.upscale.rank_correlation import rank_correlation
 
-NAMES = ("upscale", "upscale_arms", "upscale_speed", "upscale_diffusion")
+NAMES = ("upscale", "upscale_arms", "upscale_severity", "upscale_speed", "upscale_diffusion")
 OURS = "moesaic"
 MIXTURES = "mixtures"
 METHODS = {"bicubic": "bicubic", "lanczos": "Lanczos", MIXTURES: "`moesaic enlarge`", OURS: "**moesaic upscale**"}
@@ -62,6 +62,7 @@ def blocks(records: Records, folder: Path) -> dict[str, str]:
         "scores matter": _matter(arms),
         "arms": _arms(arms),
         "ranks": _ranks(measured),
+        "severity": _severity(records.get("upscale_severity")),
         "speed": _speed(records.get("upscale_speed")),
         "diffusion": _diffusion(records.get("upscale_diffusion"), folder),
     }
@@ -225,6 +226,29 @@ def _pictures(folder: Path) -> str:
         for name, strip in found.items()
     ]
     return "\n\n".join([note, *shown])
+
+
+def _severity(record: Row | None) -> str:
+    """What a severity by hand does, where it helps, and what becomes of JPEG alone."""
+    by_hand, worst, jpeg = (rows(record, name) for name in ("by_hand", "worst", "jpeg"))
+    if not by_hand or not worst or not jpeg:
+        return origin(record, "upscale_severity", "by_hand")
+    told = ", ".join(f"{row['severity']:g}: {row['ranks']}" for row in by_hand)
+    parts = [origin(record, "upscale_severity"), f"Ranks that act, of all layers, by the severity that is set: {told}."]
+    methods = list(worst[0]["psnr_y"])
+    parts.append("The pictures of all these tables that are farthest below bicubic:")
+    parts.append(_by_method("PSNR-Y, dB", methods, [(row["picture"], row["psnr_y"], "") for row in worst]))
+    methods = list(jpeg[0]["psnr_y"])
+    lines = [(f"quality {row['quality']} ({row['pictures']})", row["psnr_y"], f"{row['ranks']:.1f}") for row in jpeg]
+    parts.append("Kodak pictures from clean shrinks, x4, through JPEG alone:")
+    parts.append(_by_method("PSNR-Y, dB", methods, lines, further="ranks that act, estimated"))
+    return "\n\n".join(parts)
+
+
+def _by_method(title: str, methods: list[str], lines: Sequence[tuple[str, Row, str]], further: str = "") -> str:
+    head = [title, *methods, *([further] if further else [])]
+    body = [[name, *(figure(values[m]) for m in methods), *([last] if further else [])] for name, values, last in lines]
+    return table(head, body)
 
 
 def _diffusion(record: Row | None, folder: Path) -> str:

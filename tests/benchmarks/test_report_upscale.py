@@ -72,6 +72,19 @@ def test_arms_are_said_to_be_ahead_behind_or_neither(tmp_path):
     assert "| `oracle` (3) | 0.700 | 25.200 ± 0.010" in found["upscaling arms"]
 
 
+def test_what_a_severity_does(tmp_path):
+    psnr = {"bicubic": 27.0, "estimated": 26.0, "severity 1": 27.5}
+    record_ = record(
+        by_hand={"0": {"severity": 0.0, "ranks": 0}, "0.5": {"severity": 0.5, "ranks": 119}},
+        worst={"a": {"picture": "Kodak/medium/a", "psnr_y": psnr}},
+        jpeg={"40": {"quality": 40, "pictures": 6, "psnr_y": psnr, "ranks": 27.3}},
+    )
+    text = report_upscale.blocks({"upscale_severity": record_}, tmp_path)["upscaling severity"]
+    assert "by the severity that is set: 0: 0, 0.5: 119." in text
+    assert "| Kodak/medium/a | 27.00 | 26.00 | 27.50 |" in text
+    assert "| quality 40 (6) | 27.00 | 26.00 | 27.50 | 27.3 |" in text
+
+
 def test_speed_and_diffusion(tmp_path):
     small = {"a": {"size": "256x256", "scale": 4, "threads": 2, "seconds": {"mixtures": 8.0, "moesaic": 1.0}}}
     large = {"x4": {"size": "4000x3000", "scale": 4, "threads": 2, "seconds": 200, "peak_mib": 900, "before_mib": 300}}

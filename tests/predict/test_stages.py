@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture import colours as closed
-from moesaic.mixture.fit import Fitting
+from moesaic.mixture.fit import FitConfig, Fitting
 from moesaic.mixture.observed import Pixels
 from moesaic.mixture.reference import render
-from moesaic.predict import stages as of_stages
 from moesaic.predict.network import MAPS, OWN, MixturePredictor
 from moesaic.predict.shapes import COLOUR, RAW
 from moesaic.predict.stages import changed, coloured, halvings, placed, sloped, stages, totals
@@ -54,19 +55,13 @@ def test_a_network_that_changes_nothing_is_the_start_of_a_fit(network, picture):
         for parameter in network.change.parameters():
             parameter.zero_()
         (kernels, drawn), *_ = stages(network, picture, 60, dice(), shares=(1.0,), colours=0)
-        fitting = Fitting(picture.numpy(), 0, 0, 1, None, of_stages_config(), Pixels(picture.numpy()))
+        fitting = Fitting(picture.numpy(), 0, 0, 1, None, FitConfig(), Pixels(picture.numpy()))
         fitting.place(60)
     assert len(fitting.packed.centres) == 60
     found = kernels.packed()
     np.testing.assert_allclose(found.geometry, fitting.packed.geometry, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.centres, fitting.packed.centres, atol=1e-4)
     assert bool(drawn.isfinite().all())
-
-
-def of_stages_config():
-    from moesaic.mixture.fit import FitConfig
-
-    return FitConfig()
 
 
 def test_what_is_drawn_is_the_mixture(network, picture):
@@ -103,13 +98,13 @@ def test_the_loss_at_solved_colours_falls_along_the_gradient(network, picture):
     direction[:, COLOUR] = 0
 
     def error(step):
-        moved = of_stages.replace(kernels, raw=kernels.raw + step * direction)
+        moved = replace(kernels, raw=kernels.raw + step * direction)
         packed = moved.packed()
         best = closed.solve(packed, np.ascontiguousarray(picture.numpy()), steps=200, damping=0.0)
-        return of_stages.replace(moved, colours=torch.from_numpy(best))
+        return replace(moved, colours=torch.from_numpy(best))
 
     raw = kernels.raw.clone().requires_grad_()
-    here = of_stages.replace(error(0.0), raw=raw)
+    here = replace(error(0.0), raw=raw)
     (here.drawn((56, 40)) - picture).square().sum().backward()
     along = float((raw.grad * direction).sum())
     step = 4e-3
@@ -120,7 +115,7 @@ def test_the_loss_at_solved_colours_falls_along_the_gradient(network, picture):
 def test_slopes_point_down(picture):
     kernels = coloured(placed(picture, None, None, 40, 0, dice()), picture, 4)
     found, drawn = sloped(kernels, picture)
-    moved = of_stages.replace(found, raw=found.raw + 0.02 * found.down[:, :RAW])
+    moved = replace(found, raw=found.raw + 0.02 * found.down[:, :RAW])
     assert squared(moved.drawn((56, 40)), picture) < squared(drawn, picture)
     assert float(found.down[:, :RAW].abs().max()) <= 1
 
@@ -170,7 +165,7 @@ def test_views(picture):
 def test_a_teacher_improves_what_it_is_given(picture):
     kernels = coloured(placed(picture, None, None, 40, 0, dice()), picture, 4)
     wanted = optimised(kernels, picture, 20)
-    taught = of_stages.replace(kernels, raw=torch.cat([wanted, kernels.raw[:, COLOUR]], dim=1))
+    taught = replace(kernels, raw=torch.cat([wanted, kernels.raw[:, COLOUR]], dim=1))
     better = coloured(taught, picture, 4).drawn((56, 40))
     assert squared(better, picture) < 0.8 * squared(kernels.drawn((56, 40)), picture)
 

@@ -324,3 +324,11 @@ def test_gates_beyond_memory():
 def test_what_is_no_model():
     with pytest.raises(ArgumentError, match="model is a torch module, not int"):
         sparsify(5, "0")
+
+
+def test_layers_that_torch_reads_itself_are_left_alone():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(16, 16))
+    assert [name for name, one in sparsify(model, "*", experts=2, k=1).named_modules() if hasattr(one, "gate")] == ["1"]
+    with pytest.raises(ArgumentError, match="reads its weight itself"):
+        sparsify(model, "0.layers.0.linear1", experts=2, k=1)

@@ -47,6 +47,5 @@ for _name in NETWORKS:
 registry.add_weights(
     DEFAULT_MODEL,
     _WEIGHTS / f"{DEFAULT_MODEL}.safetensors",
-    missing="train it with `moesaic train predict --data FOLDER --minutes 60 -o RUN`, "
-    "and name RUN/model.safetensors as the model",
+    missing="train it with moesaic.predict.train.train_predict, and name RUN/model.safetensors as the model",
 )

@@ -8,9 +8,8 @@ from typing import Any
 
 from moesaic.errors import ArgumentError
 from moesaic.predict.stages import SHARES
-from moesaic.training.device import PRECISIONS
-from moesaic.training.recipe_json import check_table, plain, read_recipe
-from moesaic.values import is_a, is_number, is_pair, is_whole
+from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
+from moesaic.values import is_a, is_number
 
 TEACHERS = ("render", "optimise")
 """What the numbers of kernels learn from: the loss of the picture that they show, through the renderer; or what some
@@ -56,40 +55,17 @@ class PredictRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("teacher", TEACHERS)):
-            if getattr(self, name) not in tuple(known):
-                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        for name in ("network", "start"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name == "start"):
-                raise ArgumentError(f"{name} {value!r} must be a text")
+        check_values(
+            self,
+            known={"teacher": TEACHERS},
+            whole={"crop": 32, "teacher_steps": 1, "colours": 0},
+            above=("densest", "sparsest"),
+            from_zero=("colour_weight",),
+        )
         check_table("options", self.options)
         self._check_stages()
-        for name, low in (
-            ("teacher_steps", 1), ("colours", 0), ("crop", 32), ("batch", 1), ("steps", 1), ("warm_up", 0),
-            ("validate_every", 1), ("seed", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (value is None and name == "steps") and not is_whole(value, low):
-                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
-        for name in ("densest", "sparsest", "rate", "clip", "minutes"):
-            value = getattr(self, name)
-            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number above 0")
         if self.densest > self.sparsest:
             raise ArgumentError(f"densest {self.densest:g} must not be above sparsest {self.sparsest:g}")
-        for name in ("weight_decay", "colour_weight"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number from 0")
-        if not (is_number(self.shrink) and 0 <= self.shrink <= 1):
-            raise ArgumentError(f"shrink {self.shrink!r} must be from 0 to 1")
-        for name in ("average", "held_out"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < 1):
-                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
-        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
-            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
 
     def _check_stages(self) -> None:
         for name in ("shares", "unlock"):

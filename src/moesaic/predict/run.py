@@ -19,7 +19,7 @@ from moesaic.predict.views import maps
 from moesaic.training.begin import fill
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned
-from moesaic.training.picture_run import LOG_EVERY, PictureRun, written_scores
+from moesaic.training.picture_run import PictureRun, written_scores
 from moesaic.training.seeds import seed_for
 from moesaic.training.store import as_input
 from moesaic.weights_file import Card, read_weights
@@ -60,8 +60,7 @@ class Run(PictureRun):
         model = build(recipe)
         if model.stages < len(recipe.shares):
             raise ArgumentError(f"shares {recipe.shares!r} are more stages than the {model.stages} of this network")
-        super().__init__(recipe, model, train, team)
-        self._sums = torch.zeros(4, device=self.device)  # of loss, dB of the last stage, colours, and steps
+        super().__init__(recipe, model, train, team, means=("loss", "psnr", "colours"))
         self.validation: Validation | None = None
         if held_out is not None and team.leads:
             self.validation = Validation(held_out, recipe.shares, self.device)
@@ -113,31 +112,11 @@ class Run(PictureRun):
                 kernels[i], drawn[i] = detached(solved), found.detach()
         loss = loss / len(clean)
         self.update(loss)
-        self._sums += torch.stack([loss.detach(), *(told / len(clean)), torch.ones_like(loss)])
+        self.count(loss, *(told / len(clean)))  # of the last stage
 
-    def report(self, log: Log | Silence, pace: Pace) -> None:
-        """Write what the last steps did, and the averaged weights' validation where it is due."""
-        seconds = round(pace.seconds, 2)
-        if self.step % LOG_EVERY == 0 or self.finished:
-            log.write("step", self.step, seconds=seconds, rate=self.rate_before, stages=self.unlocked, **self._read())
-        if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
-            with self.average.applied(self.model):
-                self._validate(log, pace)
-
-    def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
-        """The averaged weights, validated once more."""
-        with self.average.applied(self.model):
-            self._validate(log, pace)
-            return {name: value.clone() for name, value in self.model.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return super().state_dict() | {"sums": self._sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        super().load_state_dict(state)
-        self._sums.copy_(state["sums"])
+    def figures(self) -> dict[str, Any]:
+        """The means of what was counted, and how many stages are trained."""
+        return {"stages": self.unlocked, **super().figures()}
 
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
@@ -168,7 +147,8 @@ class Run(PictureRun):
         wanted = optimised(detached(said), picture, self.recipe.teacher_steps)
         return torch.nn.functional.smooth_l1_loss(said.raw[:, : COLOUR.start], wanted) * said.raw.shape[1]
 
-    def _validate(self, log: Log | Silence, pace: Pace) -> None:
+    def validate(self, log: Log | Silence, pace: Pace) -> None:
+        """Score held-out pictures by density and stage, and write samples of them."""
         if self.validation is None:
             return
         training = self.model.training
@@ -181,13 +161,6 @@ class Run(PictureRun):
             self.model.train(training)
         told: Mapping[str, Any] = {"psnr": self.scores, "psnr_start": self.validation.before}
         log.write("validation", self.step, seconds=round(pace.seconds, 2), **told)
-
-    def _read(self) -> dict[str, float]:
-        """Means since the last call."""
-        *sums, steps = self._sums.tolist()
-        self._sums.zero_()
-        names = ("loss", "psnr", "colours")
-        return {name: round(value / max(1.0, steps), 6) for name, value in zip(names, sums, strict=True)}
 
 
 def build(recipe: PredictRecipe) -> MixturePredictor:

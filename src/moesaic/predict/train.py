@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moesaic.errors import ArgumentError
 from moesaic.predict.recipe import PredictRecipe
@@ -53,22 +52,10 @@ def train_predict(
     """
     if not is_a(recipe, PredictRecipe):
         raise ArgumentError(f"recipe is a PredictRecipe, not {type(recipe).__name__}")
-    task = Task(run=Run, with_steps=_with_steps, config=_config, seconds=_seconds, fitting=_fitting)
+    task = Task(run=Run, seconds=_seconds)
     return train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
-
-
-def _with_steps(recipe: PredictRecipe, steps: int) -> PredictRecipe:
-    return replace(recipe, steps=steps)
-
-
-def _config(recipe: PredictRecipe) -> dict[str, Any]:  # noqa: ARG001 - a task's form
-    return {}
 
 
 def _seconds(probe: Run, step: float) -> float:
     """A probe's steps train the first stage alone."""
     return step * len(probe.recipe.shares) * _STAGES
-
-
-def _fitting(probe: Run, recipe: PredictRecipe, steps: float) -> int:  # noqa: ARG001 - a task's form
-    return max(1, int(steps))

@@ -9,9 +9,8 @@ from typing import Any
 from moesaic.degrade.mix import check_mix
 from moesaic.errors import ArgumentError
 from moesaic.restore.loss import FLOOR
-from moesaic.training.device import PRECISIONS
-from moesaic.training.recipe_json import check_table, plain, read_recipe
-from moesaic.values import is_number, is_pair, is_whole
+from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
+from moesaic.values import is_number
 
 FLOOR_SHARE = 0.7
 """Of the steps, in which the floor of the loss "decibel" falls, by the same factor in each."""
@@ -65,47 +64,17 @@ class RestoreRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("pixel_loss", PIXEL_LOSSES)):
-            if getattr(self, name) not in tuple(known):
-                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        for name in ("network", "start"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name == "start"):
-                raise ArgumentError(f"{name} {value!r} must be a text")
-        self._check_tables()
-        for name, low in (
-            ("crop", 8),
-            ("late_crop", 8),
-            ("batch", 1),
-            ("steps", 1),
-            ("warm_up", 0),
-            ("trials", 1),
-            ("validate_every", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if not (value is None and name in ("steps", "late_crop")) and not is_whole(value, low):
-                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
-        for name in ("rate", "clip", "minutes"):
-            value = getattr(self, name)
-            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number above 0")
+        check_values(
+            self,
+            known={"pixel_loss": PIXEL_LOSSES},
+            whole={"crop": 8, "late_crop": 8, "trials": 1},
+            from_zero=("fourier", "labels", "cost", "tolerance"),
+            shares=("late_share", "grey", "explore", "explore_end"),
+            optional=("late_crop",),
+        )
         if not (is_number(self.floor_begin) and FLOOR <= self.floor_begin <= 1):
             raise ArgumentError(f"floor_begin {self.floor_begin!r} must be a mean squared error from {FLOOR:g} to 1")
-        for name in ("weight_decay", "fourier", "labels", "cost", "tolerance"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number from 0")
-        for name in ("late_share", "grey", "shrink", "explore", "explore_end"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value <= 1):
-                raise ArgumentError(f"{name} {value!r} must be from 0 to 1")
-        for name in ("average", "held_out"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < 1):
-                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
-        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
-            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
+        self._check_tables()
 
     def _check_tables(self) -> None:
         check_table("options", self.options)

@@ -19,7 +19,7 @@ from moesaic.restore.validation import Restore, Validation
 from moesaic.routing.collect import balance_loss
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned
-from moesaic.training.picture_run import LOG_EVERY, PictureRun, written_scores
+from moesaic.training.picture_run import PictureRun, written_scores
 from moesaic.training.store import as_input
 from moesaic.weights_file import Card
 
@@ -111,14 +111,9 @@ class Run(PictureRun):
         norm = self.update(loss)
         self._tally.add({"loss": loss, **losses, "gradient": norm}, damaged.sort, outcome, pictures, clean)
 
-    def report(self, log: Log | Silence, pace: Pace) -> None:
-        """Write what the last steps did, and the averaged weights' validation where it is due."""
-        seconds = round(pace.seconds, 2)
-        if self.step % LOG_EVERY == 0 or self.finished:
-            log.write("step", self.step, seconds=seconds, rate=self.rate_before, **self._tally.read())
-        if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
-            with self.average.applied(self.model):
-                self._validate(log, pace, dearest)
+    def figures(self) -> dict[str, Any]:
+        """Mean losses, and for each sort of damage how well it was undone, and by whom."""
+        return self._tally.read()
 
     def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
         """What the run leaves: the averaged weights, with gates taught where they learn last; validated once more.
@@ -129,9 +124,13 @@ class Run(PictureRun):
             if learns_last(self.model):
                 foretold = teach_gates(self.model, self.train, self.parts, self.recipe, self.mix, self.device)
                 log.write("gates", self.step, seconds=round(pace.seconds, 2), foretold=foretold)
-                self._validate(log, pace, dearest)
+                self.validate(log, pace)
             self._validate(log, pace, None)
-            return {name: value.clone() for name, value in self.model.state_dict().items()}
+            return self.weights()
+
+    def validate(self, log: Log | Silence, pace: Pace) -> None:
+        """Score the dearest experts on held-out pictures, as gates may not have learned yet."""
+        self._validate(log, pace, dearest)
 
     def _validate(self, log: Log | Silence, pace: Pace, how: Restore | None) -> None:
         if self.validation is None:

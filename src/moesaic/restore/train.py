@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,12 +67,8 @@ def train_restore(
     def fitting(probe: Run, recipe: RestoreRecipe, steps: float) -> int:
         return steps_left(probe.model, recipe, steps)
 
-    task = Task(run=run, with_steps=_with_steps, config=partial(_config, parts), seconds=_seconds, fitting=fitting)
+    task = Task(run=run, config=partial(_config, parts), seconds=_seconds, fitting=fitting)
     return train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
-
-
-def _with_steps(recipe: RestoreRecipe, steps: int) -> RestoreRecipe:
-    return replace(recipe, steps=steps)
 
 
 def _config(parts: Parts, recipe: RestoreRecipe) -> dict[str, Any]:

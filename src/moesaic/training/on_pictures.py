@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 
@@ -64,17 +64,17 @@ class Task(Generic[Recipe]):
     Args:
         run: makes a run from the recipe with its steps, the pictures to learn from, those that are held out or None,
             the team, and the folder for sample pictures or None.
-        with_steps: the recipe with so many steps.
-        config: of the recipe: what a checkpoint must agree with beside the recipe's own values.
-        seconds: of a probing run and the time of one step: the time of a step with all that comes now and then.
-        fitting: of a probing run, the recipe and the number of steps that the whole time would hold: how many to plan.
+        config: of the recipe: what a checkpoint must agree with beside the recipe's own values; nothing unless given.
+        seconds: of a probing run and the time of one step: the time of a step with all that comes now and then, which
+            is nothing unless given.
+        fitting: of a probing run, the recipe and the number of steps that the whole time would hold: how many to plan,
+            all of them unless given.
     """
 
     run: Callable[[Recipe, Bank, Bank | None, Team, Path | None], PictureRun]
-    with_steps: Callable[[Recipe, int], Recipe]
-    config: Callable[[Recipe], dict[str, Any]]
-    seconds: Callable[[Any, float], float]
-    fitting: Callable[[Any, Recipe, float], int]
+    config: Callable[[Recipe], dict[str, Any]] = lambda _: {}
+    seconds: Callable[[Any, float], float] = lambda _, step: step
+    fitting: Callable[[Any, Recipe, float], int] = lambda _probe, _recipe, steps: max(1, int(steps))
 
 
 def train_on_pictures(
@@ -162,7 +162,7 @@ def _train(
         steps = settled_length(left, "steps") if state is None else int(state["config"]["steps"])
     if steps is None:
         steps = _steps_that_fit(task, recipe, train, val, team)
-    recipe = task.with_steps(recipe, steps)
+    recipe = _with_steps(recipe, steps)
     config = _config(task, recipe, bank, data_name, val, team)
     if state is not None:
         check_same(state["config"], config, folder)
@@ -238,9 +238,13 @@ def _config(
     return config
 
 
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    return cast("Recipe", replace(cast("Any", recipe), steps=steps))
+
+
 def _steps_that_fit(task: Task[Recipe], recipe: Recipe, train: Bank, val: Bank | None, team: Team) -> int:
     """How many steps the recipe's minutes allow, measured on steps that are thrown away."""
-    probe = task.run(task.with_steps(recipe, 10**6), train, val, team, None)
+    probe = task.run(_with_steps(recipe, 10**6), train, val, team, None)
     try:
         step = task.seconds(probe, seconds_of_a_step(probe.take_step, team.device))
     except FloatingPointError as cause:

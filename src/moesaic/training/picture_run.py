@@ -18,7 +18,7 @@ from moesaic.training.seeds import generator_for, seed_for
 from moesaic.values import is_number, is_table, is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from moesaic.training.bank import Bank
     from moesaic.training.log import Log, Silence
@@ -97,22 +97,27 @@ class PictureRecipe(Protocol):
 
 
 class PictureRun:
-    """The base of such runs: a subclass says what a step's loss is (`take_step`), and what is told (`report`).
+    """The base of such runs: a subclass says what a step's loss is (`take_step`), and how good it is (`validate`).
 
     Args:
         recipe: with its steps.
         model: with its first weights, on any device.
         train: what to learn from.
         team: the processes that train together, and their device.
+        means: names of what `count` is told of in every step, whose means the log is told.
     """
 
-    def __init__(self, recipe: PictureRecipe, model: Any, train: Bank, team: Team) -> None:
+    def __init__(
+        self, recipe: PictureRecipe, model: Any, train: Bank, team: Team, *, means: Sequence[str] = ()
+    ) -> None:
         self.plan, self.team, self.device = recipe, team, team.device
         self.train = train.near(self.device)
         self.steps = recipe.steps or 1
         self.step = 0
         self.scores: dict[str, float] = {}
         self.recent = math.nan  # a running mean of the loss
+        self._means = tuple(means)
+        self._sums = torch.zeros(len(self._means) + 1, device=self.device)  # of these, and of steps
         self._unread = torch.zeros(2, device=self.device)  # the sum of losses since the last look, and of bad steps
         self.model = model.to(self.device)
         channels_last(self.model)
@@ -141,13 +146,41 @@ class PictureRun:
         """One batch: forward, backward, update. Every draw follows from the seed, the process and the step's number."""
         raise NotImplementedError
 
-    def report(self, log: Log | Silence, pace: Pace) -> None:
-        """After a step: write into the log what is due."""
+    def validate(self, log: Log | Silence, pace: Pace) -> None:
+        """Score the model as it is on held-out pictures, if there are any, and write that into the log."""
         raise NotImplementedError
 
+    def figures(self) -> dict[str, Any]:
+        """What the log is told of the steps since the last call: the means of what was counted."""
+        *sums, steps = self._sums.tolist()
+        self._sums.zero_()
+        return {name: round(value / max(1.0, steps), 6) for name, value in zip(self._means, sums, strict=True)}
+
+    def count(
+        self,
+        *values: Tensor,  # () each
+    ) -> None:
+        """What a step has to say of itself, in the order of the names; nothing waits for the device."""
+        self._sums += torch.stack([*values, torch.ones_like(values[0])]).detach()
+
+    def report(self, log: Log | Silence, pace: Pace) -> None:
+        """After a step: write into the log what it did, and validate the averaged weights where that is due."""
+        if self.step % LOG_EVERY == 0 or self.finished:
+            seconds = round(pace.seconds, 2)
+            log.write("step", self.step, seconds=seconds, rate=self.rate_before, **self.figures())
+        if self.step % self.plan.validate_every == 0 and not self.finished:
+            with self.average.applied(self.model):
+                self.validate(log, pace)
+
     def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
-        """What the run leaves; it follows from the state after the last step, and may be repeated."""
-        raise NotImplementedError
+        """What the run leaves, the averaged weights, validated; it follows from the last step, and may be repeated."""
+        with self.average.applied(self.model):
+            self.validate(log, pace)
+            return self.weights()
+
+    def weights(self) -> dict[str, Any]:
+        """A copy of those that the model has."""
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
@@ -215,6 +248,7 @@ class PictureRun:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict(),
+            **({"sums": self._sums} if self._means else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -233,6 +267,8 @@ class PictureRun:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
+        if self._means:
+            self._sums.copy_(state["sums"])
 
     def _look(self) -> None:
         """Read the loss, and stop where a step had no number for a gradient."""

@@ -7,11 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moesaic.degrade.mix import check_mix
-from moesaic.errors import ArgumentError
-from moesaic.training.device import PRECISIONS
-from moesaic.training.recipe_json import check_table, plain, read_recipe
+from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
 from moesaic.upscale.estimator_inputs import SHRINKS, SORTS
-from moesaic.values import is_number, is_pair, is_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,37 +52,10 @@ class EstimatorRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ArgumentError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-        for name in ("network", "start"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name == "start"):
-                raise ArgumentError(f"{name} {value!r} must be a text")
+        check_values(self, whole={"crop": 16, "batch": 2}, from_zero=("order",))
         check_table("options", self.options)
         check_table("mix", self.mix)
         check_mix(self.mix, SORTS)
-        for name, low in (
-            ("crop", 16), ("batch", 2), ("steps", 1), ("warm_up", 0), ("validate_every", 1), ("seed", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (value is None and name == "steps") and not is_whole(value, low):
-                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
-        for name in ("rate", "clip", "minutes"):
-            value = getattr(self, name)
-            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number above 0")
-        for name in ("weight_decay", "order"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number from 0")
-        if not (is_number(self.shrink) and 0 <= self.shrink <= 1):
-            raise ArgumentError(f"shrink {self.shrink!r} must be from 0 to 1")
-        for name in ("average", "held_out"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < 1):
-                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
-        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
-            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
 
     @property
     def largest_crop(self) -> int:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from moesaic.training.begin import fill
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned
-from moesaic.training.picture_run import LOG_EVERY, PictureRun
+from moesaic.training.picture_run import PictureRun
 from moesaic.training.seeds import seed_for
 from moesaic.training.store import as_input
 from moesaic.upscale.estimator_inputs import SHRINKS, draw_inputs
@@ -57,8 +57,7 @@ class Run(PictureRun):
         samples: Path | None = None,  # noqa: ARG002 - a task's form
     ) -> None:
         self.recipe = recipe
-        super().__init__(recipe, _build(recipe), train, team)
-        self._sums = torch.zeros(4, device=self.device)  # of loss, errors, order, and steps
+        super().__init__(recipe, _build(recipe), train, team, means=("loss", "errors", "order"))
         self._held_out = held_out
         self.validation: Validation | None = None
         if held_out is not None and team.leads:
@@ -83,37 +82,19 @@ class Run(PictureRun):
         order = order_loss(said, truth)
         loss = errors + recipe.order * order
         self.update(loss)
-        self._sums += torch.stack([loss, errors, order, torch.ones_like(loss)]).detach()
-
-    def report(self, log: Log | Silence, pace: Pace) -> None:
-        """Write what the last steps did, and the averaged weights' validation where it is due."""
-        seconds = round(pace.seconds, 2)
-        if self.step % LOG_EVERY == 0 or self.finished:
-            log.write("step", self.step, seconds=seconds, rate=self.rate_before, **self._read())
-        if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
-            with self.average.applied(self.model):
-                self._validate(log, pace)
+        self.count(loss, errors, order)
 
     def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
         """The averaged weights, validated once more, after which it is measured what is typical of each severity."""
         with self.average.applied(self.model):
-            self._validate(log, pace)
+            self.validate(log, pace)
             self.model.typical = typical_of(self.model, self._held_out or self.train, self.recipe.crop, self.device)
-            return {name: value.clone() for name, value in self.model.state_dict().items()}
+            return self.weights()
 
     def progress(self, pace: Pace) -> Progress:
         """Where the run stands."""
         mean = sum(self.scores.values()) / len(self.scores) if self.scores else None
         return replace(super().progress(pace), psnr=None, score=mean)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return super().state_dict() | {"sums": self._sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        super().load_state_dict(state)
-        self._sums.copy_(state["sums"])
 
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
@@ -134,18 +115,12 @@ class Run(PictureRun):
             scores={f"{_SCORE}{sort}": value for sort, value in self.scores.items()},
         )
 
-    def _validate(self, log: Log | Silence, pace: Pace) -> None:
+    def validate(self, log: Log | Silence, pace: Pace) -> None:
+        """Rank correlations with the truth on held-out pictures, by sort of damage."""
         if self.validation is None:
             return
         self.scores, told = self.validation.scores(self.model)
         log.write("validation", self.step, seconds=round(pace.seconds, 2), rank_correlation=self.scores, **told)
-
-    def _read(self) -> dict[str, float]:
-        """Means since the last call."""
-        *sums, steps = self._sums.tolist()
-        self._sums.zero_()
-        names = ("loss", "errors", "order")
-        return {name: round(value / max(1.0, steps), 6) for name, value in zip(names, sums, strict=True)}
 
 
 def scores_in(card: Card) -> dict[str, float]:

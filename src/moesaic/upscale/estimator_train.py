@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moesaic.errors import ArgumentError
 from moesaic.training.on_pictures import Task, Trained, train_on_pictures
@@ -53,25 +53,8 @@ def train_estimator(
     """
     if not is_a(recipe, EstimatorRecipe):
         raise ArgumentError(f"recipe is an EstimatorRecipe, not {type(recipe).__name__}")
-    task = Task(run=Run, with_steps=_with_steps, config=_config, seconds=_seconds, fitting=_fitting)
+    task = Task(run=Run)
     ended = train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
     if ended.weights is None:
         return ended
     return replace(ended, scores=scores_in(read_card(ended.weights)))
-
-
-def _with_steps(recipe: EstimatorRecipe, steps: int) -> EstimatorRecipe:
-    return replace(recipe, steps=steps)
-
-
-def _config(recipe: EstimatorRecipe) -> dict[str, Any]:  # noqa: ARG001 - a task's form
-    return {}
-
-
-def _seconds(probe: Run, step: float) -> float:  # noqa: ARG001 - a task's form
-    """A validation of a few hundred crops without gradients is lost among hundreds of steps."""
-    return step
-
-
-def _fitting(probe: Run, recipe: EstimatorRecipe, steps: float) -> int:  # noqa: ARG001 - a task's form
-    return max(1, int(steps))

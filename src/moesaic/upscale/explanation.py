@@ -117,7 +117,7 @@ def _draw_ranks(draw: ImageDraw.ImageDraw, top: int, ranks: Mapping[str, RanksUs
     """For each layer a row of its ranks and empty slots, with those that act filled."""
     start, end = MARGIN + _LEFT + 2 * GAP, WIDTH - MARGIN
     active = sum(used.active for used in ranks.values())
-    acts = "" if not ranks else f": {active}" if active else ": none, it is taken for clean"
+    acts = "" if not ranks else f": {active}" if active else ": none, the base alone"
     write(draw, (start, top), f"Which ranks act{acts}", HEAD)
     top += HEAD + GAP // 2
     if not ranks:

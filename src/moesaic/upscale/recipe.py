@@ -8,10 +8,8 @@ from typing import Any
 
 from moesaic.degrade.mix import check_mix, check_share
 from moesaic.errors import ArgumentError
-from moesaic.training.device import PRECISIONS
-from moesaic.training.recipe_json import check_table, plain, read_recipe
+from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
 from moesaic.upscale.pairs import SORTS
-from moesaic.values import is_number, is_pair, is_whole
 
 TOLD = ("estimator", "oracle", "constant", "shuffled")
 """What adapters are told of a picture: what the estimator says of it, what is true of it, always the same, or what is
@@ -58,36 +56,14 @@ class UpscaleRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("told", TOLD), ("balance", BALANCES)):
-            if getattr(self, name) not in tuple(known):
-                raise ArgumentError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        for name in ("network", "start"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name == "start"):
-                raise ArgumentError(f"{name} {value!r} must be a text")
+        check_values(
+            self,
+            known={"told": TOLD, "balance": BALANCES},
+            whole={"crop": 8},
+            above=("router_rate",),
+            from_zero=("balance_weight",),
+        )
         self._check_tables()
-        for name, low in (
-            ("crop", 8), ("batch", 1), ("steps", 1), ("warm_up", 0), ("validate_every", 1), ("seed", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (value is None and name == "steps") and not is_whole(value, low):
-                raise ArgumentError(f"{name} {value!r} must be at least {low}, a whole number")
-        for name in ("rate", "router_rate", "clip", "minutes"):
-            value = getattr(self, name)
-            if not (value is None and name == "minutes") and not (is_number(value) and 0 < value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number above 0")
-        for name in ("weight_decay", "balance_weight"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < float("inf")):
-                raise ArgumentError(f"{name} {value!r} must be a number from 0")
-        if not (is_number(self.shrink) and 0 <= self.shrink <= 1):
-            raise ArgumentError(f"shrink {self.shrink!r} must be from 0 to 1")
-        for name in ("average", "held_out"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 <= value < 1):
-                raise ArgumentError(f"{name} {value!r} must be from 0 to below 1")
-        if not (is_pair(self.betas) and all(is_number(beta) and 0 <= beta < 1 for beta in self.betas)):
-            raise ArgumentError(f"betas {self.betas!r} must be two numbers from 0 to below 1")
 
     def _check_tables(self) -> None:
         check_table("options", self.options)

@@ -12,7 +12,7 @@ from moesaic.degrade.mix import draw_sorts
 from moesaic.errors import ArgumentError
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned, parameter_groups
-from moesaic.training.picture_run import LOG_EVERY, PictureRun, written_scores
+from moesaic.training.picture_run import PictureRun, written_scores
 from moesaic.training.psnr import psnrs
 from moesaic.training.seeds import generator_for
 from moesaic.training.store import as_input
@@ -65,11 +65,10 @@ class Run(PictureRun):
                 f"the ranks read {model.mix.scores} scores and the estimator gives {len(estimator.names)}; write "
                 f'"scores": {len(estimator.names)} among the options of the ranks'
             )
-        super().__init__(recipe, model, train, team)
+        super().__init__(recipe, model, train, team, means=("loss", "pixels", "balance", "gain"))
         self.scales = [scale for scale, share in recipe.scales.items() if share]
         if unknown := [scale for scale in self.scales if scale not in model.scales]:
             raise ArgumentError(f"scales has {unknown[0]}, which {recipe.network} of these options does not know")
-        self._sums = torch.zeros(5, device=self.device)  # of loss, pixels, balance, gain in dB, and steps
         self.validation: Validation | None = None
         if held_out is not None and team.leads:
             self.validation = Validation(held_out, self.scales, self.device)
@@ -114,31 +113,7 @@ class Run(PictureRun):
         loss = pixels + balance
         self.update(loss)
         gain = (psnrs(large.detach(), clean) - psnrs(enlarged(pairs.low, scale), clean)).mean()
-        self._sums += torch.stack([loss.detach(), pixels.detach(), balance.detach(), gain, torch.ones_like(gain)])
-
-    def report(self, log: Log | Silence, pace: Pace) -> None:
-        """Write what the last steps did, and the averaged weights' validation where it is due."""
-        seconds = round(pace.seconds, 2)
-        if self.step % LOG_EVERY == 0 or self.finished:
-            log.write("step", self.step, seconds=seconds, rate=self.rate_before, **self._read())
-        if self.validation is not None and self.step % self.recipe.validate_every == 0 and not self.finished:
-            with self.average.applied(self.model):
-                self._validate(log, pace)
-
-    def finish(self, log: Log | Silence, pace: Pace) -> dict[str, Any]:
-        """The averaged weights, validated once more."""
-        with self.average.applied(self.model):
-            self._validate(log, pace)
-            return {name: value.clone() for name, value in self.model.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return super().state_dict() | {"sums": self._sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        super().load_state_dict(state)
-        self._sums.copy_(state["sums"])
+        self.count(loss, pixels, balance, gain)
 
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
@@ -166,7 +141,8 @@ class Run(PictureRun):
         generator = generator_for(self.recipe.seed, "scale", self.step)
         return self.scales[int(draw_sorts([self.recipe.scales[scale] for scale in self.scales], 1, generator))]
 
-    def _validate(self, log: Log | Silence, pace: Pace) -> None:
+    def validate(self, log: Log | Silence, pace: Pace) -> None:
+        """Score held-out pictures by scale and sort of pair, and write samples of them."""
         if self.validation is None:
             return
         training = self.model.training
@@ -184,10 +160,3 @@ class Run(PictureRun):
         scores = told_scores(self.recipe.told, pairs, scale, self.estimator, generator_for(0, "told at validation"))
         large: Tensor = self.model(pairs.low, scale, None if scores is None else scores.values)
         return large
-
-    def _read(self) -> dict[str, float]:
-        """Means since the last call."""
-        *sums, steps = self._sums.tolist()
-        self._sums.zero_()
-        names = ("loss", "pixels", "balance", "gain")
-        return {name: round(value / max(1.0, steps), 6) for name, value in zip(names, sums, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,22 +66,9 @@ def train_upscale(
     def run(recipe: UpscaleRecipe, train: Bank, val: Bank | None, team: Team, samples: Path | None) -> Run:
         return Run(recipe, train, val, team, samples, estimator)
 
-    task = Task(run=run, with_steps=_with_steps, config=partial(_config, estimator), seconds=_seconds, fitting=_fitting)
+    task = Task(run=run, config=partial(_config, estimator))
     return train_on_pictures(task, data, out, recipe, piece=piece, resume=resume, device=device, progress=progress)
-
-
-def _with_steps(recipe: UpscaleRecipe, steps: int) -> UpscaleRecipe:
-    return replace(recipe, steps=steps)
 
 
 def _config(estimator: Estimator | None, recipe: UpscaleRecipe) -> dict[str, Any]:  # noqa: ARG001 - a task's form
     return {} if estimator is None else {"estimator": estimator.identity}
-
-
-def _seconds(probe: Run, step: float) -> float:  # noqa: ARG001 - a task's form
-    """A validation of sixteen pictures is lost among a thousand steps."""
-    return step
-
-
-def _fitting(probe: Run, recipe: UpscaleRecipe, steps: float) -> int:  # noqa: ARG001 - a task's form
-    return max(1, int(steps))

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from moesaic.upscale.scores import Estimator, Scores
     from moesaic.weights_file import Card
 
+_RIM = 3  # px of the input within what is opaque, where colours are not yet the network's
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Upscaled:
@@ -351,11 +353,11 @@ def _as_picture(
     if read.has_alpha:
         # At the rim of what is opaque the network sharpens a fall to black that is alpha's alone: divided by an alpha
         # that is smoother, it would leave a fringe. Bicubic interpolation does the same to both.
-        classic = enlarged(x, scale).clamp(0, 1)
-        veil, reach = classic[:, -1:], 2 * scale
-        inside = -F.max_pool2d(-F.pad(veil, [reach] * 4, mode="replicate"), 2 * reach + 1, stride=1)
-        whole = torch.cat([torch.lerp(classic[:, :-1], large, inside), veil], dim=1)[0].permute(1, 2, 0).numpy()
-        return Picture.from_premultiplied(whole, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
+        inside = -F.max_pool2d(-F.pad(x[:, -1:], [_RIM] * 4, mode="replicate"), 2 * _RIM + 1, stride=1)
+        whole = enlarged(x, scale).clamp(0, 1)
+        whole[:, :-1].lerp_(large, F.interpolate(inside, scale_factor=scale, mode="bilinear"))
+        pixels = whole[0].permute(1, 2, 0).numpy()
+        return Picture.from_premultiplied(pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
     pixels = large[0].permute(1, 2, 0).numpy()
     return Picture(pixels=pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
 
