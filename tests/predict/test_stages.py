@@ -215,6 +215,9 @@ def test_pictures_of_every_kind_and_size(network, channels, size):
         ({"experts": 10**9}, "experts"),
         ({"colours": -1}, "colours"),
         ({"seed": -1}, "seed"),
+        ({"shares": ()}, "shares"),
+        ({"shares": (1.0, 0.5)}, "shares"),
+        ({"shares": (0.2, 0.4, 0.6, 1.0)}, "more stages than the 3"),
         ({"model": 5}, "a model is a name"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moesaic.errors import ArgumentError
-from moesaic.predict.stages import SHARES
+from moesaic.predict.stages import SHARES, checked_shares
 from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
 from moesaic.values import is_a, is_number
 
@@ -68,16 +68,14 @@ class PredictRecipe:
             raise ArgumentError(f"densest {self.densest:g} must not be above sparsest {self.sparsest:g}")
 
     def _check_stages(self) -> None:
-        for name in ("shares", "unlock"):
-            value = getattr(self, name)
-            listed = is_a(value, tuple, list) and len(value) > 0
-            if not listed or not all(is_number(one) and 0 <= one <= 1 for one in value) or sorted(value) != list(value):
-                raise ArgumentError(f"{name} {value!r} must be numbers from 0 to 1 that never fall")
-            object.__setattr__(self, name, tuple(value))
-        if self.shares[0] <= 0 or self.shares[-1] != 1:
-            raise ArgumentError(f"shares {self.shares!r} must begin above 0 and end with 1")
-        if len(self.unlock) != len(self.shares) or self.unlock[0] != 0:
-            raise ArgumentError(f"unlock {self.unlock!r} must be one number for each share, the first 0")
+        object.__setattr__(self, "shares", checked_shares(self.shares))
+        unlock = self.unlock
+        listed = is_a(unlock, tuple, list) and all(is_number(one) and 0 <= one <= 1 for one in unlock)
+        if not listed or len(unlock) != len(self.shares) or unlock[0] != 0 or sorted(unlock) != list(unlock):
+            raise ArgumentError(
+                f"unlock {unlock!r} must be one number from 0 to 1 for each share, the first 0, that never fall"
+            )
+        object.__setattr__(self, "unlock", tuple(unlock))
 
     @property
     def largest_crop(self) -> int:

@@ -6,18 +6,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from moesaic.errors import ArgumentError
 from moesaic.mixture import start
 from moesaic.mixture.backends.cpu import Packed
 from moesaic.mixture.colours import solve
 from moesaic.mixture.render import draw
 from moesaic.predict.shapes import COLOUR, RAW, Geometry, geometry
 from moesaic.predict.views import at, maps, own, sampled, windows
+from moesaic.values import is_a, is_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +67,18 @@ class Kernels:
         centres, factors, log_priors = (value.detach().cpu() for value in self.geometry)
         shape = torch.cat([factors, log_priors[:, None]], dim=1).contiguous()
         return Packed(centres.double().numpy(), shape.numpy(), self.colours.detach().cpu().contiguous().numpy(), 3, 0)
+
+
+def checked_shares(shares: Any) -> tuple[float, ...]:
+    """The shares of stages, see `SHARES`.
+
+    Raises:
+        ArgumentError: they are none.
+    """
+    listed = is_a(shares, tuple, list) and len(shares) > 0 and all(is_number(one) and 0 < one <= 1 for one in shares)
+    if not listed or sorted(shares) != list(shares) or shares[-1] != 1:
+        raise ArgumentError(f"shares {shares!r} must be numbers above 0 that never fall, and end with 1")
+    return tuple(shares)
 
 
 def totals(experts: int, shares: Sequence[float] = SHARES) -> list[int]:

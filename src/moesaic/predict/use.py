@@ -17,7 +17,7 @@ from moesaic.mixture.model import Mixture
 from moesaic.predict.models import DEFAULT_MODEL
 from moesaic.predict.models import registry as _registry
 from moesaic.predict.network import MixturePredictor
-from moesaic.predict.stages import SHARES, stages
+from moesaic.predict.stages import SHARES, checked_shares, stages
 from moesaic.training.device import channels_last, pick_device
 from moesaic.values import is_a, is_whole
 
@@ -77,6 +77,9 @@ def predict(
         if not is_whole(value, 0):
             raise ArgumentError(f"{name} is a whole number from 0, not {value!r}")
     network = model if isinstance(model, MixturePredictor) else load_network(model, device=device, registry=registry)
+    shares = checked_shares(shares)
+    if len(shares) > network.stages:
+        raise ArgumentError(f"shares {shares!r} are more stages than the {network.stages} of this network")
     place = next(network.parameters()).device
     colour = pixels[:3] if read.channels >= 3 else pixels[:1].expand(3, -1, -1)
     with torch.no_grad():
