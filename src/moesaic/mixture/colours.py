@@ -96,24 +96,20 @@ def solve(
     margin = exact_margin(n) if margin is None else margin
     listed = cover(packed.centres, packed.geometry, width, height, margin, threads)
 
-    def draw(experts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return cpu.forward(packed.with_experts(experts), listed, threads)
+    def towards_less(experts: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # the transpose of drawing, of what is off
+        there = packed.with_experts(experts)
+        return cpu.squared_error(there, listed, wanted, threads)[1][:, 6:].astype(np.float64) / 2
 
-    def spread(picture: np.ndarray, sums: np.ndarray) -> np.ndarray:  # the transpose of draw
-        blank = np.zeros_like(picture)  # the gradient by the experts does not depend on what was drawn
-        return cpu.backward(packed, listed, blank, sums, picture, threads)[:, 6:].astype(np.float64)
-
+    blank = np.zeros_like(target)
     experts = packed.experts.astype(np.float64)
-    picture, sums = draw(packed.experts)
-    residual = spread(target - picture, sums)
-    scale = 1.0 / (_diagonal(packed, listed, sums, threads) + damping)
+    residual = -towards_less(packed.experts, target)
+    scale = 1.0 / (_diagonal(packed, listed, threads) + damping)
     direction = scale * residual
     power = float((residual * direction).sum())
     for _ in range(steps):
         if power <= 0.0:
             break
-        step_picture, _ = draw(direction.astype(np.float32))
-        along = spread(step_picture, sums) + damping * direction
+        along = towards_less(direction.astype(np.float32), blank) + damping * direction
         curvature = float((direction * along).sum())
         if curvature <= 0.0:
             break
@@ -125,11 +121,12 @@ def solve(
     return experts.astype(np.float32)
 
 
-def _diagonal(packed: cpu.Packed, listed: Cover, sums: np.ndarray, threads: int) -> np.ndarray:  # (N, K)
+def _diagonal(packed: cpu.Packed, listed: Cover, threads: int) -> np.ndarray:  # (N, K)
     """A bound on the normal matrix's rows, sum over pixels of the gate (times offsets squared for slopes)."""
-    ones = np.ones((packed.channels, *sums.shape), np.float32)
-    mass = cpu.backward(packed, listed, np.zeros_like(ones), sums, ones, threads)[:, 6 : 6 + packed.channels]
-    mass = np.maximum(mass.astype(np.float64), 0.0)
+    ones = replace(packed, experts=np.ones((len(packed.centres), 1), np.float32), channels=1, order=0)
+    blank = np.zeros((1, listed.height, listed.width), np.float32)
+    mass = cpu.squared_error(ones, listed, blank, threads)[1][:, 6:].astype(np.float64) / 2
+    mass = np.repeat(np.maximum(mass, 0.0), packed.channels, axis=1)
     if packed.order == 0:
         return mass
     f0, f1, f2 = (packed.geometry[:, k].astype(np.float64) for k in range(3))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesaic.mixture.backends.cpu import Packed
+from moesaic.mixture.backends.placing import blurred, hilbert_path, square_gradient
 
 POWER = 1.3  # of the gradient, in the density of centres
 UNIFORM = 0.05  # share of the centres that are spread evenly
 SMOOTH = 1.5  # px, standard deviation of the density's smoothing
+_KEPT = 1 << 20  # px; paths of pictures up to this size are kept for the next one of the same size
 WIDTH = 0.45  # standard deviation of a kernel against the spacing of its neighbours
 
 
 def density(picture: NDArray[np.float32]) -> NDArray[np.float64]:  # (C, H, W) -> (H, W)
     """How densely kernels should stand at each pixel; the mean is 1."""
-    height, width = picture.shape[1:]
-    square = np.zeros((height, width))
-    for channel in picture.astype(np.float64):
-        if height > 1:
-            square += np.gradient(channel, axis=0) ** 2
-        if width > 1:
-            square += np.gradient(channel, axis=1) ** 2
-    detail = np.maximum(smoothed(np.sqrt(square)), 0.0) ** POWER
+    detail = np.maximum(smoothed(np.sqrt(square_gradient(picture))), 0.0) ** POWER
     mean = detail.mean()
     if mean <= 1e-12:  # a picture of one colour
         return np.ones_like(detail)
@@ -39,29 +35,15 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
     for axis in (0, 1):
         pad = [(0, 0), (0, 0)]
         pad[axis] = (radius, radius)
-        padded = np.pad(values, pad, mode="symmetric")
-        parts = [np.take(padded, range(k, k + values.shape[axis]), axis=axis) * tap for k, tap in enumerate(taps)]
-        values = np.sum(parts, axis=0)
+        values = blurred(np.pad(values, pad, mode="symmetric"), taps, axis == 0)
     return values
 
 
-def hilbert_index(x: NDArray[np.int64], y: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """Place of each cell (x, y) of a 2^bits square along the Hilbert curve, on which neighbours stay neighbours.
-
-    Source: the classic rotate-and-flip construction, e.g. Warren, "Hacker's Delight", chapter 16.
-    """
-    x, y = x.astype(np.int64), y.astype(np.int64)
-    index = np.zeros_like(x)
-    side = 1 << (bits - 1)
-    while side:
-        right, below = (x & side) > 0, (y & side) > 0
-        index += side * side * ((3 * right) ^ below)
-        x, y = x & (side - 1), y & (side - 1)
-        flip = right & ~below
-        x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
-        x, y = np.where(below, x, y), np.where(below, y, x)
-        side >>= 1
-    return index
+@functools.lru_cache(maxsize=4)
+def _kept_path(width: int, height: int) -> NDArray[np.int64]:
+    path: NDArray[np.int64] = hilbert_path(width, height)
+    path.flags.writeable = False
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +59,32 @@ def scatter(wanted: NDArray[np.float64], experts: int, random: np.random.Generat
     """One pixel at random in each equal share of a density along a Hilbert curve."""
     height, width = wanted.shape
     wanted = wanted.ravel()
-    rows, columns = np.divmod(np.arange(height * width), width)
-    bits = max(int(max(height, width) - 1).bit_length(), 1)
-    path = np.argsort(hilbert_index(columns, rows, bits), kind="stable")
+    path = _kept_path(width, height) if height * width <= _KEPT else hilbert_path(width, height)
     reached = np.cumsum(wanted[path])
     draws = (np.arange(experts) + random.uniform(size=experts)) / experts * reached[-1]
     chosen = path[np.minimum(np.searchsorted(reached, draws), height * width - 1)]
-    return Scatter(columns[chosen], rows[chosen], np.sqrt(reached[-1] / (experts * wanted[chosen])))
+    rows, columns = np.divmod(chosen, width)
+    return Scatter(columns, rows, np.sqrt(reached[-1] / (experts * wanted[chosen])))
 
 
 def begin(picture: NDArray[np.float32], experts: int, order: int, random: np.random.Generator) -> Packed:
     """Round kernels by the density of detail, one at random in each equal share of it along a Hilbert curve."""
-    return _round(picture, density(picture), experts, order, random)
+    return begin_by(picture, density(picture), experts, order, random)
 
 
 def begin_even(picture: NDArray[np.float32], experts: int, order: int, random: np.random.Generator) -> Packed:
     """Round kernels of one size, spread evenly whatever the picture shows."""
-    return _round(picture, np.ones(picture.shape[1:]), experts, order, random)
+    return begin_by(picture, np.ones(picture.shape[1:]), experts, order, random)
 
 
-def _round(
-    picture: NDArray[np.float32], wanted: NDArray[np.float64], experts: int, order: int, random: np.random.Generator
+def begin_by(
+    picture: NDArray[np.float32],  # (C, H, W)
+    wanted: NDArray[np.float64],  # (H, W)
+    experts: int,
+    order: int,
+    random: np.random.Generator,
 ) -> Packed:
+    """Round kernels by a density, of which only the ratios between pixels matter."""
     channels, height, width = picture.shape
     places = scatter(wanted, experts, random)
     centres = np.stack([places.columns, places.rows], axis=1) + random.uniform(size=(experts, 2))
