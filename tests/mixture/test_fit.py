@@ -222,6 +222,61 @@ class TestPictures:
         assert quality(fit(picture, experts=144, steps=100), picture) > 40.0
 
 
+@pytest.fixture(scope="module")
+def begun(small):
+    return fit(small, experts=40, steps=30)
+
+
+class TestBegin:
+    """A fit that goes on from a mixture."""
+
+    @pytest.mark.parametrize("steps", [1, 30, 150])
+    def test_goes_on_and_leaves_the_mixture_alone(self, small, begun, steps):
+        before = begun.detach()
+        after = fit(small, begin=begun, steps=steps)
+        assert len(after) == 40
+        assert quality(after, small) > quality(begun, small)
+        assert same(begun, before)
+
+    def test_a_short_fit_keeps_every_kernel_where_it_is_useful(self, small, begun):
+        after = fit(small, begin=begun, steps=5)
+        assert float((after.centres - begun.centres).abs().max()) < 8.0
+
+    @pytest.mark.parametrize("steps", [5, 150])
+    def test_the_least_useful_go(self, small, begun, steps):
+        assert len(fit(small, begin=begun, experts=25, steps=steps)) == 25
+
+    def test_is_better_than_as_many_steps_of_a_fresh_fit(self, small, begun):
+        assert quality(fit(small, begin=begun, steps=20), small) > quality(fit(small, experts=40, steps=20), small)
+
+    def test_time_can_be_spent(self, small, begun):
+        assert len(fit(small, begin=begun, seconds=0.05)) == 40
+
+    @pytest.mark.parametrize("channels", [1, 2, 4])
+    def test_any_channels(self, channels):
+        picture = np.random.default_rng(0).random((12, 16, channels), dtype=np.float32)
+        begun = fit(picture, experts=12, steps=3)
+        assert fit(picture, begin=begun, steps=3).channels == channels
+
+    @pytest.mark.parametrize(
+        ("asked", "words"),
+        [
+            ({"psnr": 30.0}, "begin or psnr, not both"),
+            ({"experts": 41}, "not be more than the 40 of begin"),
+            ({"order": 1}, "they must agree"),
+            ({"device": "cuda"}, "use device='cpu'"),
+            ({"begin": "photo.moe"}, "begin is a Mixture, not str"),
+        ],
+    )
+    def test_what_does_not_go_together(self, small, begun, asked, words):
+        with pytest.raises(ArgumentError, match=words):
+            fit(small, **{"begin": begun, "steps": 2} | asked)
+
+    def test_another_canvas(self, small, begun):
+        with pytest.raises(ArgumentError, match="height and width"):
+            fit(small[:20], begin=begun, steps=2)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("asked", "words"),

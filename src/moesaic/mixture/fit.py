@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, LimitError
@@ -21,7 +22,8 @@ from moesaic.mixture.backends.threads import MOST_THREADS, default_threads, run
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Observed, Pixels
-from moesaic.mixture.render import fitting_device
+from moesaic.mixture.render import check, fitting_device
+from moesaic.values import is_a
 
 if TYPE_CHECKING:
     from moesaic.image import PictureSource
@@ -56,6 +58,7 @@ class FitConfig:
     settled: float = 0.5  # share of the fit after which only the number asked for is left
     sharpest: float = 5.0  # 1/px
     beyond: float = 0.05  # of the longer side: how far outside the canvas centres may go
+    again: float = 0.55  # steps of a fit that goes on from a mixture, against those of a fresh one
     solve: int = 8  # steps of conjugate gradients on the colours at the end
 
 
@@ -88,6 +91,7 @@ def fit(
     progress: Callback | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
+    begin: Mixture | None = None,
 ) -> Mixture:
     """Fit a mixture to a picture.
 
@@ -104,13 +108,16 @@ def fit(
         config: rates and rhythm.
         device: "cpu", "cuda" (also "cuda:1"), or "auto": a CUDA device where the GPU backend runs, for all but a psnr.
             On a GPU a progress callback is told only every few steps.
+        begin: a mixture to go on from, on the picture's canvas, such as `moesaic.predict` gives, instead of fresh
+            kernels; `experts` are then as many as it has or fewer, and the least useful go. On the CPU, not for a psnr.
 
     Returns:
         The mixture on the picture's canvas, float32; with alpha its colours are premultiplied. It is on the CPU unless
         another device was named.
 
     Raises:
-        ArgumentError: a number is out of range, both experts and psnr are given, or a psnr and a CUDA device.
+        ArgumentError: a number is out of range, both experts and psnr are given, or a psnr and a CUDA device; `begin`
+            does not fit the picture or the other options.
         BackendError: a CUDA device was named and cannot be used.
         LimitError: the PSNR is not reached with one expert for every two pixels.
         PictureError: the picture cannot be read.
@@ -133,6 +140,7 @@ def fit(
         progress=progress,
         config=config,
         device=device,
+        begin=begin,
     )
 
 
@@ -149,6 +157,7 @@ def fit_pixels(
     progress: Callback | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
+    begin: Mixture | None = None,
 ) -> Mixture:
     """`fit` for pixels that have been read already; see there."""
     pixels = target.shape[1] * target.shape[2]
@@ -178,7 +187,10 @@ def fit_pixels(
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     if psnr is not None and device not in ("auto", "cpu"):
         raise ArgumentError(f"device {device!r} cannot search for a psnr: give a number of experts, or device='cpu'")
-    wanted = experts or max(1, round(pixels / PIXELS_PER_EXPERT))
+    if begin is not None:
+        _check_begin(begin, target, experts, psnr, order, device)
+        device = "cpu"
+    wanted = experts or (max(1, round(pixels / PIXELS_PER_EXPERT)) if begin is None else len(begin))
     spend: dict[str, Any] = {"steps": None if seconds else steps or STEPS, "seconds": seconds}
     there = fitting_device(device) if psnr is None else None
     if there is not None:
@@ -187,11 +199,37 @@ def fit_pixels(
         (fitted,) = Batch([target], [wanted], order, seed, config or FitConfig(), there, progress).fit(**spend)
         return fitted.to(device="cpu") if device == "auto" else fitted
     search = Fitting(target, order, seed, threads or default_threads(), progress, config or FitConfig(), Pixels(target))
-    if psnr is None:
+    if begin is not None:
+        search.go_on(begin, wanted, **spend)
+    elif psnr is None:
         search.fit(wanted, **spend)
     else:
         search.reach(psnr, steps or STEPS, seconds)
     return search.mixture()
+
+
+def _check_begin(
+    begin: Mixture,
+    target: NDArray[np.float32],
+    experts: int | None,
+    psnr: float | None,
+    order: int,
+    device: str,
+) -> None:
+    if not is_a(begin, Mixture):
+        raise ArgumentError(f"begin is a Mixture, not {type(begin).__name__}")
+    if psnr is not None:
+        raise ArgumentError("give begin or psnr, not both: a PSNR is searched for with fresh kernels")
+    if device not in ("auto", "cpu"):
+        raise ArgumentError(f"device {device!r} cannot go on from a mixture: use device='cpu'")
+    has, wanted = (begin.channels, begin.height, begin.width), target.shape
+    if has != wanted:
+        raise ArgumentError(f"begin has channels, height and width {has}, the picture {wanted}: they must agree")
+    if begin.order != order:
+        raise ArgumentError(f"begin has experts of order {begin.order}, order says {order}: they must agree")
+    if experts is not None and experts > len(begin):
+        raise ArgumentError(f"experts ({experts}) must not be more than the {len(begin)} of begin")
+    check(begin)
 
 
 def starter(config: FitConfig) -> Callable[..., cpu.Packed]:
@@ -225,6 +263,14 @@ class Fitting:
         several = experts if steps is not None and steps < 4 * self.config.apart else self.config.surplus * experts
         self.place(round(several))
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
+
+    def go_on(self, begin: Mixture, experts: int, *, steps: int | None, seconds: float | None) -> None:
+        """Descend from a mixture, with shorter steps; in a short fit no kernel is moved elsewhere."""
+        still = begin.detach().to(device="cpu", dtype=torch.float32)
+        self.packed = colours.pack(still).copy()
+        if steps is not None and steps < 4 * self.config.apart:
+            self.config = replace(self.config, until=0.0)
+        self.descend(experts, steps=steps, seconds=seconds, rate=self.config.again)
 
     def place(self, kernels: int) -> None:
         """Begin with so many kernels, where the configuration wants them."""
