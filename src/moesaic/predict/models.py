@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from moesaic.predict.network import MixturePredictor
 
 DEFAULT_MODEL = "stages_predict"
-"""The weights that `predict` uses when no model is named."""
+"""The weights that `moesaic.predict` uses when no model is named."""
 
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -47,5 +47,5 @@ for _name in NETWORKS:
 registry.add_weights(
     DEFAULT_MODEL,
     _WEIGHTS / f"{DEFAULT_MODEL}.safetensors",
-    missing="train it with moesaic.predict.train.train_predict, and name RUN/model.safetensors as the model",
+    missing="train it with `moesaic train predict`, and name RUN/model.safetensors as the model",
 )

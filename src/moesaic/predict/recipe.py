@@ -9,7 +9,7 @@ from typing import Any
 from moesaic.errors import ArgumentError
 from moesaic.predict.stages import SHARES, checked_shares
 from moesaic.training.recipe_json import check_table, check_values, plain, read_recipe
-from moesaic.values import is_a, is_number
+from moesaic.values import is_a
 
 TEACHERS = ("render", "optimise")
 """What the numbers of kernels learn from: the loss of the picture that they show, through the renderer; or what some
@@ -28,28 +28,27 @@ class PredictRecipe:
     options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"width": 64}
     start: str | None = None  # weights file to begin from, of the same network
 
-    shares: tuple[float, ...] = SHARES  # of all kernels, how many there are after each stage
-    unlock: tuple[float, ...] = (0.0, 0.2, 0.4)  # share of the run from which each stage is trained
-    densest: float = 20.0  # px for each kernel, at the least; drawn for each crop, evenly by its logarithm
-    sparsest: float = 80.0  # and at the most
+    shares: tuple[float, ...] = SHARES  # of all kernels, how many there are in each stage
+    unlock: float = 0.1  # share of the run in which the number of stages that are trained rises to all
+    together: bool = True  # what a later stage draws teaches earlier ones, too
+    densest: float = 15.0  # px for each kernel, at the least; drawn for each crop, evenly by its logarithm
+    sparsest: float = 160.0  # and at the most
     teacher: str = "render"
     teacher_steps: int = 20  # of a fit, for the teacher "optimise"
-    colours: int = 4  # steps of conjugate gradients on the colours of what is drawn
-    colour_weight: float = 0.2  # of the distance of the colours that are said to those in closed form
 
-    crop: int = 112  # px
-    batch: int = 8  # crops in a step
+    crop: int = 144  # px
+    batch: int = 2  # crops in a step
     shrink: float = 0.5  # chance that a crop is taken from its picture at half the size, which hides codec artefacts
 
     steps: int | None = None
     minutes: float | None = None  # of the whole run, from which steps are planned where they are not stated
-    rate: float = 1e-3  # learning rate at its highest; AdamW, cosine
+    rate: float = 2e-3  # learning rate at its highest; AdamW, cosine
     warm_up: int = 200  # steps
     weight_decay: float = 0.0  # of kernels and matrices; biases and norms have none
-    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
+    betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
     clip: float = 1.0  # largest norm of the gradient
     average: float = 0.999  # decay of the averaged weights, which are what a run leaves
-    precision: str = "float32"  # of the map; kernels are always float32
+    precision: str = "float32"  # of the network; kernels are always float32
     held_out: float = 0.02  # share of the pictures that is never trained on, and reported on
     validate_every: int = 1000  # steps
     seed: int = 0
@@ -58,24 +57,18 @@ class PredictRecipe:
         check_values(
             self,
             known={"teacher": TEACHERS},
-            whole={"crop": 32, "teacher_steps": 1, "colours": 0},
+            whole={"crop": 32, "teacher_steps": 1},
             above=("densest", "sparsest"),
-            from_zero=("colour_weight",),
+            from_zero=("unlock",),
         )
         check_table("options", self.options)
-        self._check_stages()
+        object.__setattr__(self, "shares", checked_shares(self.shares))
+        if not is_a(self.together, bool):
+            raise ArgumentError(f"together is True or False, not {self.together!r}")
+        if self.unlock > 1:
+            raise ArgumentError(f"unlock {self.unlock:g} must be a share of the run, at most 1")
         if self.densest > self.sparsest:
             raise ArgumentError(f"densest {self.densest:g} must not be above sparsest {self.sparsest:g}")
-
-    def _check_stages(self) -> None:
-        object.__setattr__(self, "shares", checked_shares(self.shares))
-        unlock = self.unlock
-        listed = is_a(unlock, tuple, list) and all(is_number(one) and 0 <= one <= 1 for one in unlock)
-        if not listed or len(unlock) != len(self.shares) or unlock[0] != 0 or sorted(unlock) != list(unlock):
-            raise ArgumentError(
-                f"unlock {unlock!r} must be one number from 0 to 1 for each share, the first 0, that never fall"
-            )
-        object.__setattr__(self, "unlock", tuple(unlock))
 
     @property
     def largest_crop(self) -> int:

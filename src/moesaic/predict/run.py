@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from moesaic.errors import ArgumentError
+from moesaic.predict.kernels import SIX
 from moesaic.predict.models import make_network
-from moesaic.predict.shapes import COLOUR
-from moesaic.predict.stages import Kernels, changed, coloured, detached, placed, sloped, totals
-from moesaic.predict.teacher import optimised
+from moesaic.predict.stages import stages
+from moesaic.predict.teacher import between, optimised
 from moesaic.predict.validation import Validation
-from moesaic.predict.views import maps
 from moesaic.training.begin import fill
 from moesaic.training.device import precision_on
 from moesaic.training.optimiser import learned
@@ -27,10 +28,12 @@ from moesaic.weights_file import Card, read_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from moesaic.predict.network import MixturePredictor
     from moesaic.predict.recipe import PredictRecipe
+    from moesaic.predict.stages import Stage
     from moesaic.training.bank import Bank
     from moesaic.training.log import Log, Silence
     from moesaic.training.parallel import Team
@@ -43,7 +46,7 @@ class Run(PictureRun):
     """A run that can be stopped after any step and goes on bit for bit.
 
     The loss of a crop and stage is the logarithm of the mean square error, so that a decibel is worth the same on
-    every crop. Stages are learned one by one: what a stage is given is taken as it comes, without gradients.
+    every crop and every stage is worth drawing. What a later stage draws teaches every earlier one, too.
 
     Args:
         recipe: with its steps.
@@ -58,17 +61,18 @@ class Run(PictureRun):
     ) -> None:
         self.recipe, self._samples = recipe, samples
         model = build(recipe)
-        if model.stages < len(recipe.shares):
-            raise ArgumentError(f"shares {recipe.shares!r} are more stages than the {model.stages} of this network")
-        super().__init__(recipe, model, train, team, means=("loss", "psnr", "colours"))
+        if torch.device(team.device).type != "cpu":
+            raise ArgumentError(f"a predictor is trained on the CPU, not on {team.device}: its stages are CPU loops")
+        super().__init__(recipe, model, train, team, means=("loss", "psnr_start", "psnr"))
         self.validation: Validation | None = None
         if held_out is not None and team.leads:
-            self.validation = Validation(held_out, recipe.shares, self.device)
+            self.validation = Validation(held_out, recipe.shares)
 
     @property
     def unlocked(self) -> int:
-        """Stages that the next step trains."""
-        return sum(self.step >= share * self.steps for share in self.recipe.unlock)
+        """Stages that the next step trains: first few, then all."""
+        part = 1.0 if not self.recipe.unlock else min(1.0, (self.step + 1) / (self.recipe.unlock * self.steps))
+        return max(1, math.ceil(part * len(self.recipe.shares)))
 
     def take_step(self) -> None:
         """One batch: forward, backward, update. Every draw follows from the seed, the process and the step's number.
@@ -78,41 +82,23 @@ class Run(PictureRun):
         """
         recipe = self.recipe
         crops = self.train.crops(self.generator("crops"), recipe.batch, recipe.crop, shrink=recipe.shrink)
-        clean = as_input(crops.to(self.device)).contiguous()
+        clean = as_input(crops).contiguous().numpy()
         random = np.random.default_rng(self.seed("places"))
         ends = math.log(recipe.densest), math.log(recipe.sparsest)
-        counts = [max(1, round(recipe.crop**2 / math.exp(random.uniform(*ends)))) for _ in clean]
         torch.manual_seed(self.seed("network"))  # of whatever draws from torch's own generator
         self.model.train()
-        kernels: list[Kernels | None] = [None] * len(clean)
-        drawn: list[Tensor | None] = [None] * len(clean)
-        loss = clean.new_zeros(())
-        told = clean.new_zeros(2)
-        for stage in range(self.unlocked):
-            for i, picture in enumerate(clean):
-                sizes = [0, *totals(counts[i], recipe.shares)]
-                if (there := kernels[i]) is not None:
-                    kernels[i] = sloped(there, picture)[0]
-                kernels[i] = placed(picture, drawn[i], kernels[i], sizes[stage + 1] - sizes[stage], stage, random)
-            shown = [
-                maps(picture, before, now.geometry.centres.detach())
-                for picture, before, now in zip(clean, drawn, _there(kernels), strict=True)
-            ]
+        losses, begins, ends_at = [], [], []
+        for picture in clean:
+            count = max(1, round(recipe.crop**2 / math.exp(random.uniform(*ends))))
+            made = stages(self.model, picture, count, random, shares=recipe.shares, together=recipe.together)
             with precision_on(self.device, recipe.precision):
-                features = self.model.look(torch.cat(shown), stage).float()
-            told = torch.zeros_like(told)
-            for i, (picture, before, now) in enumerate(zip(clean, drawn, _there(kernels), strict=True)):
-                said = changed(self.model, features[i], picture, before, now, stage, 1)
-                solved = coloured(said, picture, recipe.colours) if recipe.colours else said
-                found = solved.drawn((recipe.crop, recipe.crop))
-                error = (found - picture).square().mean()
-                away = (said.colours - solved.colours.detach()).abs().mean()
-                loss = loss + self._loss(said, error, picture) + recipe.colour_weight * away
-                told += torch.stack([-10 * torch.log10(error.detach() + 1e-12), away.detach()])
-                kernels[i], drawn[i] = detached(solved), found.detach()
-        loss = loss / len(clean)
+                first, *later = itertools.islice(made, self.unlocked + 1)
+            losses += [self._loss(stage, picture) for stage in later]
+            begins.append(first.psnr)
+            ends_at.append(later[-1].psnr)
+        loss = torch.stack(losses).sum() / len(clean)
         self.update(loss)
-        self.count(loss, *(told / len(clean)))  # of the last stage
+        self.count(loss, *(loss.new_tensor(float(np.mean(values))) for values in (begins, ends_at)))
 
     def figures(self) -> dict[str, Any]:
         """The means of what was counted, and how many stages are trained."""
@@ -138,14 +124,16 @@ class Run(PictureRun):
 
     def _loss(
         self,
-        said: Kernels,
-        error: Tensor,  # (), mean square error of what they show
-        picture: Tensor,  # (3, H, W)
+        stage: Stage,
+        picture: NDArray[np.float32],  # (3, H, W)
     ) -> Tensor:  # ()
         if self.recipe.teacher == "render":
-            return torch.log(error + _FLOOR)
-        wanted = optimised(detached(said), picture, self.recipe.teacher_steps)
-        return torch.nn.functional.smooth_l1_loss(said.raw[:, : COLOUR.start], wanted) * said.raw.shape[1]
+            return torch.log(stage.error / picture.size + _FLOOR)
+        wanted = optimised(stage.kernels, picture, self.recipe.teacher_steps)
+        off = between(stage.kernels, wanted)
+        return F.smooth_l1_loss(off[:, :SIX], torch.zeros_like(off[:, :SIX])) + F.l1_loss(
+            stage.kernels.colours, wanted.colours
+        )
 
     def validate(self, log: Log | Silence, pace: Pace) -> None:
         """Score held-out pictures by density and stage, and write samples of them."""
@@ -176,7 +164,3 @@ def build(recipe: PredictRecipe) -> MixturePredictor:
         weights, _ = read_weights(recipe.start)
         fill(model, weights, recipe.start)
     return model
-
-
-def _there(kernels: list[Kernels | None]) -> list[Kernels]:
-    return [one for one in kernels if one is not None]

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from moesaic.training.progress import ProgressCallback
 
-_STAGES = 0.75  # of a step with all stages, what a step takes on average while they are unlocked one by one
-
 
 def train_predict(
     data: str | os.PathLike[str],
@@ -57,5 +55,7 @@ def train_predict(
 
 
 def _seconds(probe: Run, step: float) -> float:
-    """A probe's steps train the first stage alone."""
-    return step * len(probe.recipe.shares) * _STAGES
+    """Of a step of the whole run: a probe's has as many stages as its first steps have."""
+    most, rising = len(probe.recipe.shares), probe.recipe.unlock
+    mean = rising * (most + 1) / 2 + (1.0 - rising) * most
+    return step * mean / probe.unlocked

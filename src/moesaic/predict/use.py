@@ -11,27 +11,33 @@ import torch
 
 from moesaic.errors import ArgumentError
 from moesaic.image import PIXEL_LIMIT, read_picture
+from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
 from moesaic.mixture.colours import solve_colours
-from moesaic.mixture.fit import PIXELS_PER_EXPERT
+from moesaic.mixture.fit import PIXELS_PER_EXPERT, fit_pixels
 from moesaic.mixture.model import Mixture
+from moesaic.predict.kernels import begun
 from moesaic.predict.models import DEFAULT_MODEL
 from moesaic.predict.models import registry as _registry
-from moesaic.predict.network import MixturePredictor
-from moesaic.predict.stages import SHARES, checked_shares, stages
-from moesaic.training.device import channels_last, pick_device
+from moesaic.predict.network import MOST_STAGES, MixturePredictor
+from moesaic.predict.stages import advanced, coloured, compared
 from moesaic.values import is_a, is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
+    from numpy.typing import NDArray
 
     from moesaic.image import PictureSource
-    from moesaic.predict.stages import Kernels
+    from moesaic.mixture.fit import Callback
+    from moesaic.predict.kernels import Kernels
     from moesaic.registry import Registry
 
+STAGES = 8
+"""Stages of a prediction, unless another number is asked for."""
+
+LONG, SURPLUS = 100, 1.5
+"""From so many steps of a fit on, more kernels are predicted than asked for, and the least useful go."""
+
 COLOURS = 4
-"""Steps of conjugate gradients on the colours after each stage."""
+"""Steps of conjugate gradients on the colours in the end."""
 
 
 def predict(
@@ -39,24 +45,28 @@ def predict(
     *,
     experts: int | None = None,
     model: MixturePredictor | str | os.PathLike[str] | None = None,
+    stages: int = STAGES,
     colours: int = COLOURS,
-    shares: Sequence[float] = SHARES,
+    refine: int = 0,
     seed: int = 0,
-    device: str = "auto",
+    threads: int | None = None,
+    progress: Callback | None = None,
     pixel_limit: int = PIXEL_LIMIT,
     registry: Registry = _registry,
 ) -> Mixture:
-    """The mixture of a picture, by a network: no optimisation.
+    """The mixture of a picture, by a network in a few stages.
 
     Args:
         picture: a path, Pillow image, array or tensor; whatever `moesaic.read_picture` takes.
         experts: number of kernels; one for every 40 pixels unless given.
-        model: the name of trained weights, a file that a training run wrote or its folder, or a network, which stays
-            on its device. The shipped model unless given.
-        colours: steps of conjugate gradients on the colours after each stage; 0: colours as the network says.
-        shares: of all kernels, how many there are after each stage.
-        seed: of the places of kernels.
-        device: for a named model: "auto" (CUDA where it works), "cpu", "cuda", ...
+        model: the name of trained weights, a file that a training run wrote or its folder, or a network on the CPU. The
+            shipped model unless given.
+        stages: how often the kernels move; each stage costs about as much as two steps of a fit.
+        colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
+        refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
+        seed: of the places where kernels begin.
+        threads: as many as the process may use when None. Does not change the result.
+        progress: called after each step of the fit; returning True ends it early with what there is.
         pixel_limit: largest W * H to accept.
         registry: what to look names and architectures up in.
 
@@ -67,26 +77,60 @@ def predict(
         PictureError: the picture cannot be read.
         ArgumentError: an option is out of range, or the model is no predictor.
         ModelError: the model is unknown, missing or damaged.
-        BackendError: the device cannot be used here.
         LimitError: the picture has more than `pixel_limit` pixels.
     """
     read = read_picture(picture, pixel_limit=pixel_limit)
-    pixels = torch.from_numpy(np.ascontiguousarray(read.premultiplied().transpose(2, 0, 1), dtype=np.float32))
-    count = len_of(experts, read.width * read.height)
-    for name, value in (("colours", colours), ("seed", seed)):
+    pixels = np.ascontiguousarray(read.premultiplied().transpose(2, 0, 1), dtype=np.float32)
+    return predict_pixels(
+        pixels,
+        experts=experts,
+        model=model,
+        stages=stages,
+        colours=colours,
+        refine=refine,
+        seed=seed,
+        threads=threads,
+        progress=progress,
+        registry=registry,
+    )
+
+
+def predict_pixels(
+    pixels: NDArray[np.float32],  # (C, H, W), premultiplied
+    *,
+    experts: int | None = None,
+    model: MixturePredictor | str | os.PathLike[str] | None = None,
+    stages: int = STAGES,
+    colours: int = COLOURS,
+    refine: int = 0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callback | None = None,
+    registry: Registry = _registry,
+) -> Mixture:
+    """`predict` for pixels that have been read already; see there."""
+    count = len_of(experts, pixels.shape[1] * pixels.shape[2])
+    for name, value in (("colours", colours), ("refine", refine), ("seed", seed)):
         if not is_whole(value, 0):
             raise ArgumentError(f"{name} is a whole number from 0, not {value!r}")
-    network = model if isinstance(model, MixturePredictor) else load_network(model, device=device, registry=registry)
-    shares = checked_shares(shares)
-    if len(shares) > network.stages:
-        raise ArgumentError(f"shares {shares!r} are more stages than the {network.stages} of this network")
-    place = next(network.parameters()).device
-    colour = pixels[:3] if read.channels >= 3 else pixels[:1].expand(3, -1, -1)
+    if not is_whole(stages, 1, MOST_STAGES):
+        raise ArgumentError(f"stages is a whole number from 1 to {MOST_STAGES}, not {stages!r}")
+    if threads is not None and not is_whole(threads, 1, MOST_THREADS):
+        raise ArgumentError(f"threads is a whole number from 1 to {MOST_THREADS}, not {threads!r}")
+    network = load_network(model, registry=registry)
+    colour = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
+    colour, busy = np.ascontiguousarray(colour), threads or default_threads()
     with torch.no_grad():
-        random = np.random.default_rng(seed)
-        made = stages(network, colour.contiguous().to(place), count, random, shares=shares, colours=colours)
-        kernels = [found for found, _ in made][-1]
-    return mixture_of(kernels, pixels, colours)
+        several = count if refine < LONG else min(round(SURPLUS * count), most_of(colour.shape[1] * colour.shape[2]))
+        kernels = begun(colour, several, np.random.default_rng(seed))
+        for stage in range(stages):
+            kernels = advanced(network, kernels, colour, compared(kernels, colour, busy), stage, busy)
+    if colours and len(pixels) == 3:
+        kernels = coloured(kernels, colour, colours, busy)
+    found = _mixture_of(kernels, pixels, colours)
+    if not refine:
+        return found
+    return fit_pixels(pixels, experts=count, steps=refine, seed=seed, threads=busy, progress=progress, begin=found)
 
 
 def len_of(experts: int | None, pixels: int) -> int:
@@ -97,58 +141,62 @@ def len_of(experts: int | None, pixels: int) -> int:
     """
     if experts is None:
         return max(1, round(pixels / PIXELS_PER_EXPERT))
-    most = max(64, 4 * pixels)
+    most = most_of(pixels)
     if not is_whole(experts, 1) or experts > most:
         raise ArgumentError(f"experts ({experts!r}) must be a whole number from 1 to {most} for {pixels} pixels")
     return int(experts)
 
 
+def most_of(pixels: int) -> int:
+    """The most kernels of a picture of so many pixels; as in a fit."""
+    return max(64, 4 * pixels)
+
+
 def load_network(
-    model: str | os.PathLike[str] | None = None, *, device: str = "auto", registry: Registry = _registry
+    model: MixturePredictor | str | os.PathLike[str] | None = None, *, registry: Registry = _registry
 ) -> MixturePredictor:
     """A trained network; `predict` takes it for as many pictures as there are.
 
     Args:
-        model: as `predict` takes it, but for a network.
-        device: as there.
+        model: as `predict` takes it.
         registry: what to look names and architectures up in.
 
     Raises:
         ModelError: the model is unknown, missing or damaged.
-        ArgumentError: the model is no predictor, or the device is unknown.
-        BackendError: the device cannot be used here.
+        ArgumentError: the model is no predictor.
     """
+    if isinstance(model, MixturePredictor):
+        if next(model.parameters()).device.type != "cpu":
+            raise ArgumentError("the stages of a prediction are computed on the CPU; move the network there")
+        return model
     model = DEFAULT_MODEL if model is None else model
     if not is_a(model, str, os.PathLike):
         raise ArgumentError(f"a model is a name, a path or a predictor, not {type(model).__name__}")
-    network = registry.load(model, device=str(pick_device(device)))
+    network = registry.load(model, device="cpu")
     if not isinstance(network, MixturePredictor):
         raise ArgumentError(f"{os.fspath(model)} is a {type(network).__name__}, no predictor; see `moesaic models`")
-    channels_last(network)
     return network
 
 
-def mixture_of(
+def _mixture_of(
     kernels: Kernels,
-    pixels: Tensor,  # (C, H, W), premultiplied
+    pixels: NDArray[np.float32],  # (C, H, W), premultiplied
     colours: int,
 ) -> Mixture:
-    """The kernels as a mixture of the picture's own channels.
-
-    Args:
-        kernels: of three colours.
-        pixels: what it is a mixture of.
-        colours: steps of conjugate gradients, where there are other channels than three.
-    """
-    centres, factors, log_priors = (value.detach().cpu() for value in kernels.geometry)
-    found = kernels.colours.detach().cpu()
+    """The kernels as a mixture of the picture's own channels."""
     height, width = pixels.shape[1:]
-    made = Mixture(centres=centres, factors=factors, log_priors=log_priors, colours=found, width=width, height=height)
+    made = Mixture(
+        centres=kernels.centres,
+        factors=kernels.factors,
+        log_priors=kernels.log_priors,
+        colours=kernels.colours,
+        width=width,
+        height=height,
+    )
     channels = len(pixels)
     if channels == 3:
         return made
-    if channels == 1:
-        return replace(made, colours=found.mean(1, keepdim=True))
-    veil = torch.ones(len(found), 1)
-    base = found.mean(1, keepdim=True) if channels == 2 else found
-    return solve_colours(replace(made, colours=torch.cat([base, veil], dim=1)), pixels, steps=max(colours, 4))
+    base = made.colours if channels == 4 else made.colours.mean(1, keepdim=True)
+    if channels in (2, 4):
+        base = torch.cat([base, torch.ones(len(base), 1)], dim=1)
+    return solve_colours(replace(made, colours=base), torch.from_numpy(pixels), steps=max(colours, 4))

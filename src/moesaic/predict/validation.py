@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from moesaic.predict.stages import coloured, placed, stages
-from moesaic.training.psnr import psnrs, rounded_mean
+from moesaic.predict.stages import coloured, compared, stages
 from moesaic.training.samples import write_strip
 from moesaic.training.store import as_input
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import Tensor
+    from numpy.typing import NDArray
 
     from moesaic.predict.network import MixturePredictor
     from moesaic.training.bank import Bank
 
 SIDE = 192  # px, of what is cut from the middle of each picture
-SPARSE = (40, 100)  # px for each kernel: the densities that are tried, the second where the network sees half the size
+SPARSE = (40, 100)  # px for each kernel: the densities that are tried
 _MOST = 16  # pictures
 _SHOWN = 6  # pictures in a strip
 _COLOURS = 4  # steps of conjugate gradients
@@ -34,46 +34,40 @@ class Validation:
     Args:
         bank: the pictures that are held out; at most 16 are taken.
         shares: of the kernels, see `moesaic.predict.stages.SHARES`.
-        device: where to compute.
     """
 
-    def __init__(self, bank: Bank, shares: Sequence[float], device: torch.device) -> None:
+    def __init__(self, bank: Bank, shares: Sequence[float]) -> None:
         self.shares = tuple(shares)
-        self.clean = as_input(bank.centres(min(SIDE, bank.smallest))[:_MOST].to(device)).contiguous()
-        self.before = {f"{sparse} px a kernel": self._start(sparse) for sparse in SPARSE}
+        self.clean = as_input(bank.centres(min(SIDE, bank.smallest))[:_MOST].cpu()).contiguous().numpy()
+        self.before: dict[str, float] = {}  # of the kernels before the first stage, with their best colours
 
     @torch.no_grad()
     def scores(self, network: MixturePredictor) -> dict[str, float]:
-        """PSNR (dB) by density and stage, such as "40 px a kernel, stage 1"."""
-        told = {}
+        """PSNR (dB) by density and stage with the best colours, such as "40 px a kernel, stage 1"."""
+        told: dict[str, float] = {}
         for sparse in SPARSE:
-            found = [self._drawn(network, place, sparse) for place in range(len(self.clean))]
-            for stage in range(len(self.shares)):
-                drawn = torch.stack([each[stage] for each in found])
-                told[f"{sparse} px a kernel, stage {stage + 1}"] = rounded_mean(psnrs(drawn, self.clean))
+            found = [self._made(network, place, sparse) for place in range(len(self.clean))]
+            first, *later = (
+                round(float(np.mean([stage[1] for stage in column])), 4) for column in zip(*found, strict=True)
+            )
+            self.before[f"{sparse} px a kernel"] = first
+            told |= {f"{sparse} px a kernel, stage {place}": psnr for place, psnr in enumerate(later, 1)}
         return told
 
     @torch.no_grad()
     def show(self, network: MixturePredictor, path: Path) -> None:
-        """Write each stage and the picture itself of a few pictures, one below the other."""
-        count = min(_SHOWN, len(self.clean))
-        found = [self._drawn(network, place, SPARSE[0]) for place in range(count)]
-        write_strip(path, [*(torch.stack(column) for column in zip(*found, strict=True)), self.clean[:count]])
+        """Write some stages and the picture itself of a few pictures, one below the other."""
+        found = [self._made(network, place, SPARSE[0]) for place in range(min(_SHOWN, len(self.clean)))]
+        columns = [torch.from_numpy(np.stack([stage[0] for stage in column])) for column in zip(*found, strict=True)]
+        write_strip(path, [*columns[:: max(1, len(columns) // 3)], torch.from_numpy(self.clean[: len(found)])])
 
-    def _drawn(self, network: MixturePredictor, place: int, sparse: int) -> list[Tensor]:
+    def _made(self, network: MixturePredictor, place: int, sparse: int) -> list[tuple[NDArray[np.float32], float]]:
+        """What each stage draws, and its dB."""
         picture = self.clean[place]
-        random = np.random.default_rng(place)
-        made = stages(network, picture, self._experts(sparse), random, shares=self.shares, colours=_COLOURS)
-        return [drawn for _, drawn in made]
-
-    def _start(self, sparse: int) -> float:
-        """Of round kernels at a start's places, with their colours in closed form."""
-        drawn = []
-        for place, picture in enumerate(self.clean):
-            random = np.random.default_rng(place)
-            kernels = coloured(placed(picture, None, None, self._experts(sparse), 0, random), picture, _COLOURS)
-            drawn.append(kernels.drawn((picture.shape[2], picture.shape[1])))
-        return rounded_mean(psnrs(torch.stack(drawn), self.clean))
-
-    def _experts(self, sparse: int) -> int:
-        return max(1, self.clean.shape[-1] * self.clean.shape[-2] // sparse)
+        experts = max(1, picture.shape[1] * picture.shape[2] // sparse)
+        made = []
+        for stage in stages(network, picture, experts, np.random.default_rng(place), shares=self.shares):
+            left = compared(coloured(stage.kernels, picture, _COLOURS, 1), picture, 1).left
+            drawn = (picture + left).clip(0.0, 1.0)
+            made.append((drawn, -10.0 * math.log10(max(float(np.mean((drawn - picture) ** 2)), 1e-12))))
+        return made

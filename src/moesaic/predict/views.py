@@ -1,85 +1,59 @@
-"""What the network is shown: maps of a picture with kernels on it, and windows around each kernel."""
+"""What a network is told of each kernel, all of it in the kernel's own frame and units."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
-from moesaic.predict.network import PATCH, STEP, TAPS
+from moesaic.mixture.backends.curved import downhill
+from moesaic.mixture.backends.threads import run
+from moesaic.predict.kernels import CHANNELS, SIX
+from moesaic.predict.telling import SEEN, tell
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOUD = 4.0  # what is missing is shown so much larger: it is small where a picture is nearly right
+    from moesaic.mixture.backends.cpu import Floats, Packed
+    from moesaic.mixture.backends.curved import Bent
 
 
-def maps(
-    picture: Tensor,  # (3, H, W)
-    drawn: Tensor | None,  # (3, H, W), what the kernels show; None before there are any colours
-    centres: Tensor,  # (N, 2), px
-) -> Tensor:  # (1, 7, H', W'), sides filled up to multiples of 16
-    """The picture, what is missing of it, and the number of kernels at each pixel."""
-    _, height, width = picture.shape
-    columns = centres[:, 0].long().clamp(0, width - 1)
-    rows = centres[:, 1].long().clamp(0, height - 1)
-    counts = picture.new_zeros(height * width)
-    counts.index_add_(0, rows * width + columns, counts.new_ones(len(centres)))
-    missing = torch.zeros_like(picture) if drawn is None else _LOUD * (picture - drawn)
-    found = torch.cat([picture - 0.5, missing, counts.view(1, height, width)])[None]
-    side = 2 * PATCH
-    return F.pad(found, (0, -width % side, 0, -height % side), mode="replicate")
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known of each kernel."""
+
+    seen: Tensor  # (N, SEEN)
+    bold: Tensor  # (N, 6), the step of Newton's method with little damping
+    shy: Tensor  # (N, 6), with much
+    colour: Tensor  # (N, 3), the step that were best if every other kernel stayed
 
 
-def at(
-    features: Tensor,  # (C, h, w), of patches of PATCH px
-    centres: Tensor,  # (N, 2), px
-) -> Tensor:  # (N, C)
-    """The map at each kernel, interpolated between the middles of patches."""
-    height, width = features.shape[-2:]
-    size = features.new_tensor([width * PATCH, height * PATCH])
-    grid = (2 * centres.to(features) / size - 1)[None, None]
-    found = F.grid_sample(features[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found[0, :, 0].T
-
-
-def windows(
-    picture: Tensor,  # (3, H, W)
-    drawn: Tensor | None,  # (3, H, W)
-    centres: Tensor,  # (N, 2), px
-    spacing: Tensor,  # (N,), px
-) -> Tensor:  # (N, 6 * TAPS^2)
-    """Around each kernel, at steps of its spacing: the picture less its own colour there, and what is missing."""
-    taps = (torch.arange(TAPS, device=centres.device) - TAPS // 2).to(picture) * STEP
-    down, right = torch.meshgrid(taps, taps, indexing="ij")
-    offsets = torch.stack([right, down], dim=-1).view(-1, 2)  # (TAPS^2, 2)
-    points = centres[:, None].to(picture) + spacing[:, None, None].to(picture) * offsets
-    missing = torch.zeros_like(picture) if drawn is None else _LOUD * (picture - drawn)
-    seen = sampled(torch.cat([picture, missing]), points.view(-1, 2)).view(len(centres), TAPS**2, 6)
-    middle = seen[:, TAPS**2 // 2, :3]
-    seen = torch.cat([seen[..., :3] - middle[:, None], seen[..., 3:]], dim=2)
-    return seen.flatten(1)
-
-
-def sampled(
-    picture: Tensor,  # (C, H, W)
-    points: Tensor,  # (N, 2), px
-) -> Tensor:  # (N, C)
-    """Values between the middles of pixels, bilinear; beyond the canvas those of its rim."""
-    height, width = picture.shape[-2:]
-    grid = (2 * points / points.new_tensor([width, height]) - 1)[None, None]
-    found = F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found[0, :, 0].T
-
-
-def own(
-    centres: Tensor,  # (N, 2), px
-    spacing: Tensor,  # (N,), px
-    raw: Tensor,  # (N, RAW)
-    new: Tensor,  # (N,) bool
-    down: Tensor,  # (N, RAW + 1)
-) -> Tensor:  # (N, OWN)
-    """What a kernel is told of itself: first where it stands in its patch, from -1 to 1, and its spacing in patches."""
-    inside = 2 * (centres / PATCH - (centres / PATCH).floor()) - 1
-    return torch.cat([inside, (spacing[:, None] / PATCH).log(), raw, new[:, None].to(raw), down], dim=1)
+def view(
+    packed: Packed,
+    change: Tensor,  # (N, CHANGE), the last one
+    picture: Floats,  # (3, H, W)
+    bent: Bent,
+    threads: int,
+) -> View:
+    """What a network is told of kernels whose picture has been compared with the wanted one."""
+    count = len(packed.centres)
+    seen, bold, shy, colour = (np.empty((count, width), np.float32) for width in (SEEN, SIX, SIX, CHANNELS))
+    both = np.concatenate([picture, bent.left]).transpose(1, 2, 0)
+    arrays = (
+        packed.centres,
+        packed.geometry,
+        packed.experts,
+        change.detach().contiguous().numpy(),
+        bent.slope,
+        downhill(packed, bent.slope),
+        bent.bends,
+        np.ascontiguousarray(both),
+    )
+    edges = np.linspace(0, count, 4 * threads + 1).astype(int)
+    tasks = [partial(tell, int(a), int(b), *arrays, seen, bold, shy, colour) for a, b in pairwise(edges) if b > a]
+    run(tasks, threads)
+    return View(*(torch.from_numpy(found) for found in (seen, bold, shy, colour)))
