@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moesaic import degrade, restore, segment, upscale
+    from moesaic import degrade, predict, restore, segment, upscale
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
@@ -40,6 +40,7 @@ __all__ = [
     "list_models",
     "load",
     "load_model",
+    "predict",
     "read_picture",
     "render",
     "restore",
@@ -66,6 +67,7 @@ _HOMES = {
     "list_models": "moesaic.zoo",
     "load": "moesaic.codec",
     "load_model": "moesaic.zoo",
+    "predict": "moesaic.predict",
     "read_picture": "moesaic.image",
     "render": "moesaic.mixture.render",
     "restore": "moesaic.restore",

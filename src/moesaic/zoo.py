@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from moesaic.errors import ArgumentError
+from moesaic.predict.models import registry as _prediction
 from moesaic.registry import Registry
 from moesaic.restore.models import registry as _restoration
 from moesaic.segment.models import registry as _segmentation
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "Registry", "create_model", "list_models", "load_model", "model_card", "registry", "save_model"]
 
-registry = Registry.joined([_segmentation, _restoration, _upscaling])
+registry = Registry.joined([_prediction, _segmentation, _restoration, _upscaling])
 """Every architecture and every shipped set of weights; pass another to work with your own."""
 
 

@@ -4,9 +4,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 
 import moesaic
 from moesaic.errors import ArgumentError, LimitError
+from moesaic.predict.network import MixturePredictor
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,55 @@ def test_a_quality_is_hit(photo_part):
 def test_the_same_seed_gives_the_same_bytes(photo_part):
     first, second = (moesaic.encode(photo_part, experts=60, steps=60).data for _ in range(2))
     assert first == second
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return MixturePredictor(hidden=8).eval()
+
+
+class TestFast:
+    def test_a_prediction_becomes_a_file_like_any_other(self, photo_part, network, tmp_path):
+        made = moesaic.encode(photo_part, tmp_path / "fast.moe", experts=150, fast=True, model=network)
+        assert len(made.mixture) == 150
+        assert made.psnr > 20.0
+        shown = moesaic.decode(tmp_path / "fast.moe")
+        assert (shown.width, shown.height) == (96, 64)
+        assert (tmp_path / "fast.moe").read_bytes() == made.data
+
+    def test_steps_of_a_fit_make_it_better(self, photo_part, network):
+        alone, refined = (
+            moesaic.encode(photo_part, experts=150, fast=True, refine=refine, model=network) for refine in (0, 60)
+        )
+        assert refined.psnr > alone.psnr + 0.5
+        assert len(refined.mixture) == 150
+
+    def test_rates_and_qualities_are_hit(self, photo_part, network):
+        assert moesaic.encode(photo_part, bpp=1.5, fast=True, model=network).bpp == pytest.approx(1.5, rel=0.03)
+        assert moesaic.encode(photo_part, psnr=26.0, fast=True, model=network).psnr == pytest.approx(26.0, abs=0.1)
+
+    def test_the_same_seed_gives_the_same_bytes(self, photo_part, network):
+        first, second = (
+            moesaic.encode(photo_part, experts=60, fast=True, refine=5, model=network).data for _ in range(2)
+        )
+        assert first == second
+
+    @pytest.mark.parametrize(
+        ("wrong", "text"),
+        [
+            ({"refine": 5}, "go with fast"),
+            ({"model": "stages_predict"}, "go with fast"),
+            ({"fast": True, "seconds": 1.0}, "seconds and fast exclude"),
+            ({"fast": True, "steps": 5}, "steps and fast exclude"),
+            ({"fast": True, "order": 1}, "order=1 exclude"),
+            ({"fast": True, "refine": -1}, "refine is a whole number"),
+            ({"fast": True, "refine": 1.5}, "refine is a whole number"),
+        ],
+    )
+    def test_what_does_not_go_together_is_refused(self, photo_part, wrong, text):
+        with pytest.raises(ArgumentError, match=text):
+            moesaic.encode(photo_part, experts=10, **wrong)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (1, 1), (12, 20, 4)])

@@ -11,6 +11,7 @@ import typer
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
 from moesaic.cli.options import Quiet, positive, read_size
 from moesaic.cli.training_estimator import estimator
+from moesaic.cli.training_predict import predict
 from moesaic.cli.training_restore import restore
 from moesaic.cli.training_run import (
     AsJson,
@@ -28,6 +29,7 @@ from moesaic.cli.training_upscale import upscale
 from moesaic.errors import ArgumentError
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(predict)
 app.command()(restore)
 app.command()(upscale)
 app.command()(estimator)

@@ -85,6 +85,14 @@ def encode(
     psnr: Annotated[float | None, positive("PSNR to reach, in dB.", "DB")] = None,
     seconds: Annotated[float | None, positive("Time to spend on each picture.", "SECONDS")] = None,
     order: Annotated[int, typer.Option(min=0, max=1, help="Experts: 0 constant colours, 1 linear ones.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Predict the mixture with a network: no fitting.")] = False,
+    refine: Annotated[
+        int, typer.Option(min=0, metavar="STEPS", help="With --fast: steps of fitting from the prediction.")
+    ] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="With --fast: a predictor of `moesaic models`.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and machine, same file.")] = 0,
     metadata: Metadata = Carry.KEEP,
     pixel_limit: PixelLimit = PIXELS,
@@ -96,6 +104,10 @@ def encode(
     """Turn pictures into .moe files. State at most one of --experts, --bpp and --psnr."""
     if sum(wish is not None for wish in (experts, bpp, psnr)) > 1:
         raise ArgumentError("--experts, --bpp and --psnr exclude each other; state one of them")
+    if not fast and (refine or model is not None):
+        raise ArgumentError("--refine and --model go with --fast")
+    if fast and (seconds is not None or order):
+        raise ArgumentError("--fast excludes --seconds and --order 1; --refine says how many steps of fitting follow")
     jobs = places.settle(
         inputs, output, name=lambda source: f"{source.stem}.moe", accepts=_is_picture, recursive=recursive
     )
@@ -114,6 +126,9 @@ def encode(
             psnr=psnr,
             seconds=seconds,
             order=order,
+            fast=fast,
+            refine=refine,
+            model=model,
             seed=seed,
             progress=report.progress,
             force=force,

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,15 +26,19 @@ from moesaic.mixture.fit import PIXELS_PER_EXPERT, Progress, fit_pixels
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import render
+from moesaic.values import is_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from moesaic.predict.network import MixturePredictor
 
 _BITS = {1: 34.0, 2: 38.0, 3: 41.0, 4: 45.0}  # a kernel, by channels, with the default steps; only a first guess
 _SLOPE_BITS = 5.0  # a channel, for experts of order 1
 _OVERHEAD = 90 * 8  # bits of a file's frame
 _COARSEST, _FINEST = 1.8, 0.5  # factors on the default steps; beyond them, another number of kernels is the better way
 _BPP_ERROR, _PSNR_ERROR = 0.01, 0.05  # what a search is content with; the promises are 0.03 and 0.1
+_ROUNDS = 30  # gradient steps of the quantiser; none for what a network alone has predicted, which is done by then
 _DENSEST = 2.0  # pixels per kernel, beyond which no target is chased
 
 
@@ -60,6 +65,9 @@ def encode(
     order: int = 0,
     seed: int = 0,
     steps: int | None = None,
+    fast: bool = False,
+    refine: int = 0,
+    model: MixturePredictor | str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], bool | None] | None = None,
     force: bool = False,
     metadata: Literal["keep", "strip"] = "keep",
@@ -76,12 +84,18 @@ def encode(
         order: 0 for constant experts, 1 for linear ones.
         seed: of the random start.
         steps: gradient steps of each fit instead of a time.
+        fast: predict the mixture with a network instead of fitting it (`moesaic.predict`); in well under a second for
+            most pictures.
+        refine: with `fast`: steps of a fit that goes on from the prediction.
+        model: with `fast`: a predictor, or its weights, instead of those that ship.
         progress: told about each step; returning True goes on with what has been fitted by then.
         force: replace a file at `path`.
         metadata: "keep" carries ICC profile, EXIF and XMP into the file; "strip" leaves them out.
 
     Raises:
-        ArgumentError: a number is out of range, or more than one of experts, bpp and psnr is given.
+        ArgumentError: a number is out of range, more than one of experts, bpp and psnr is given, or options that do not
+            go together.
+        ModelError: `model` is unknown, missing or damaged.
         LimitError: the target cannot be reached.
         PictureError: the picture cannot be read.
         OutputExistsError: the file is there and `force` is False.
@@ -97,10 +111,13 @@ def encode(
         raise ArgumentError(f"bpp ({bpp}) must lie above 0 and at most at 64")
     if psnr is not None and not 0.0 < psnr <= 100.0:
         raise ArgumentError(f"psnr ({psnr}) must lie between 0 and 100 dB")
+    _check_fast(fast, refine, model, seconds=seconds, steps=steps, order=order)
     if path is not None:
         refuse_existing(path, force=force)
     read = read_picture(picture)
-    work = _Encoding(read if metadata == "keep" else read.without_metadata(), order, seed, seconds, steps, progress)
+    kept = read if metadata == "keep" else read.without_metadata()
+    predicted = _predicting(refine, model) if fast else None
+    work = _Encoding(kept, order, seed, seconds, steps, progress, predicted, _ROUNDS if refine or not fast else 0)
     if bpp is not None:
         made = work.to_rate(bpp)
     elif psnr is not None:
@@ -121,6 +138,34 @@ def encode(
     )
 
 
+def _check_fast(
+    fast: bool,
+    refine: int,
+    model: MixturePredictor | str | os.PathLike[str] | None,
+    *,
+    seconds: float | None,
+    steps: int | None,
+    order: int,
+) -> None:
+    if not is_whole(refine, 0):
+        raise ArgumentError(f"refine is a whole number from 0, not {refine!r}")
+    if not fast:
+        if refine or model is not None:
+            raise ArgumentError("refine and model go with fast: they are about a prediction")
+        return
+    for name, asked in (("seconds", seconds), ("steps", steps)):
+        if asked is not None:
+            raise ArgumentError(f"{name} and fast exclude each other: refine says how many steps follow a prediction")
+    if order:
+        raise ArgumentError("fast and order=1 exclude each other: experts are predicted with constant colours")
+
+
+def _predicting(refine: int, model: MixturePredictor | str | os.PathLike[str] | None) -> Callable[..., Mixture]:
+    from moesaic.predict.use import load_network, predict_pixels
+
+    return partial(predict_pixels, model=load_network(model), refine=refine)
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     data: bytes
@@ -138,6 +183,8 @@ class _Encoding:
     seconds: float | None
     steps: int | None
     progress: Callable[[Progress], bool | None] | None
+    predicted: Callable[..., Mixture] | None = None  # what makes a mixture, instead of a fit
+    rounds: int = _ROUNDS  # see `refit`
     stopped: bool = False
     began: float = field(default_factory=time.perf_counter)
     target: NDArray[np.float32] = field(init=False)  # (C, H, W), premultiplied
@@ -152,6 +199,8 @@ class _Encoding:
 
     def fit(self, experts: int, share: float) -> Mixture:
         """A mixture before it is quantised, for a share of the time."""
+        if self.predicted is not None:
+            return self.predicted(self.target, experts=experts, seed=self.seed, progress=self._told)
         return fit_pixels(
             self.target,
             experts=experts,
@@ -169,7 +218,7 @@ class _Encoding:
     def attempt(self, fitted: Mixture, scale: float) -> _Made:
         """The file of a fit, with the default steps times `scale`."""
         wide = Steps().scaled(scale)
-        planned = refit(fitted, torch.from_numpy(self.target), wide, rounds=0 if self.stopped else 30)
+        planned = refit(fitted, torch.from_numpy(self.target), wide, rounds=0 if self.stopped else self.rounds)
         source = self.picture
         info = Info(icc=source.icc, exif=source.exif, xmp=source.xmp)
         data = write_plan(planned, info=info, depth=source.depth)
