@@ -1,0 +1,261 @@
+"""The tables and plots of docs/predict.md, from the records of prediction alone: `python -m benchmarks.report_predict`.
+
+The strips of pictures come from `python -m benchmarks.predict_pictures`, which needs the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from benchmarks.floors import Curves, curves
+from benchmarks.plots import MARKS, SERIES, _finish, _save, plt
+from benchmarks.rates import GRID, mean_at
+from benchmarks.record import RESULTS, ROOT, Row, read, rows
+from benchmarks.report_segment import renew
+from benchmarks.tables import figure, image, origin, table
+
+NAMES = ("predict", "predict_arms", "rate_distortion")
+WAYS = {
+    "predict": "network, more and more stages",
+    "refine": "network, then steps of a fit",
+    "fit": "fit from its own start",
+    "segments": "fit from superpixels",
+    "even": "fit from an even grid",
+}
+CLOCK = (0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # s
+ARMS = {
+    "shipped": "as shipped",
+    "separate": "each stage has weights of its own",
+    "blind": "no windows on the picture and on what is missing",
+    "plain": "slopes, but no steps of Newton's method",
+    "staged": "40 % of the kernels come in the third stage, where the most is missing",
+    "alone": "each stage is taught by what it draws itself alone",
+    "optimise": "taught by 20 steps of a fit (predict, optimise, distil)",
+    "fixed": "no network: fixed parts of the same steps",
+}
+FIXED = "fixed"
+
+Records = Mapping[str, Row | None]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
+    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page is")
+    asked = options.parse_args(arguments)
+    records: dict[str, Row | None] = {}
+    for name in NAMES:
+        path = asked.results / f"{name}.json"
+        records[name] = read(path) if path.exists() else None
+    renew(asked.docs / "predict.md", blocks(records, asked.docs / "images"))
+
+
+def blocks(records: Records, folder: Path) -> dict[str, str]:
+    """Texts by the names of their marks; plots are drawn into the folder."""
+    measured = records.get("predict")
+    texts = {
+        "clock": _clock(measured, folder),
+        "points": _table(measured),
+        "long": _long(measured),
+        "files": _files(measured, records.get("rate_distortion"), folder),
+        "arms": _arms(records.get("predict_arms")),
+        "kinds": _pictures(measured, "kinds"),
+        "large": _pictures(measured, "large"),
+    }
+    return {f"predict {name}": text for name, text in texts.items()}
+
+
+def _points(record: Row | None, section: str = "curve") -> dict[str, dict[str, list[Row]]]:
+    """By way, by picture: the points in the order of their seconds."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows(record, section):
+        for point in row["points"]:
+            found.setdefault(point["way"].split("/")[0], {}).setdefault(row["picture"], []).append(point)
+    for by_picture in found.values():
+        for points in by_picture.values():
+            points.sort(key=lambda point: point["seconds"])
+    return found
+
+
+def at_clock(points: Sequence[Row], seconds: float) -> float:
+    """The best dB of a picture's points that are there by then; nan before the first of them."""
+    there = [point["psnr"] for point in points if point["seconds"] <= seconds]
+    return max(there, default=math.nan)
+
+
+def _ours(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
+    return {name: [*points, *found["refine"][name]] for name, points in found["predict"].items()}
+
+
+def _theirs(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
+    """Of every start made by hand: the best of them counts at every time."""
+    made = ("fit", "segments", "even")
+    return {name: [point for way in made for point in found.get(way, {}).get(name, [])] for name in found["fit"]}
+
+
+def _clock(record: Row | None, folder: Path) -> str:
+    found = _points(record)
+    if not found:
+        return origin(record, "predict", "curve")
+    ours, theirs = _ours(found), _theirs(found)
+    body = []
+    for seconds in CLOCK:
+        pairs = [(at_clock(ours[name], seconds), at_clock(theirs[name], seconds)) for name in ours]
+        both = [(a, b) for a, b in pairs if not math.isnan(a) and not math.isnan(b)]
+        if not both:
+            continue
+        ahead = [a - b for a, b in both]
+        cells = [figure(statistics.fmean(column)) for column in zip(*both, strict=True)]
+        spread = statistics.stdev(ahead) / math.sqrt(len(ahead)) if len(ahead) > 1 else math.nan
+        told = f"{statistics.fmean(ahead):+.2f} ± {figure(1.96 * spread)}"
+        body.append([f"{seconds:g} s", *cells, told, f"{sum(one > 0 for one in ahead)} of {len(ahead)}"])
+    head = ["by the clock", "predicted, dB", "fitted, dB", "ahead, dB", "better on"]
+    plot = _draw_clock(found, folder)
+    return "\n\n".join([origin(record, "predict"), table(head, body), image(plot, "time", "Quality against time")])
+
+
+def _draw_clock(found: Mapping[str, dict[str, list[Row]]], folder: Path) -> dict[str, str]:
+    drawing, axes = plt.subplots(figsize=(6.8, 4.2))
+    for i, (way, words) in enumerate(WAYS.items()):
+        by_picture = found.get(way, {})
+        names = list(next(iter(by_picture.values()))) if by_picture else []
+        ways = [point["way"] for point in names]
+        x = [_mean(by_picture, one, "seconds") for one in ways]
+        y = [_mean(by_picture, one, "psnr") for one in ways]
+        order = np.argsort(x)
+        axes.plot(np.array(x)[order], np.array(y)[order], color=SERIES[i], marker=MARKS[i], markersize=4, label=words)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.set_xticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5])
+    axes.minorticks_off()
+    _finish(axes, "seconds a picture", "RGB PSNR (dB)")
+    path = folder / "predict_time.png"
+    _save(drawing, path)
+    return {"time": path.name}
+
+
+def _mean(by_picture: Mapping[str, Sequence[Row]], way: str, value: str) -> float:
+    return statistics.fmean(p[value] for points in by_picture.values() for p in points if p["way"] == way)
+
+
+def _table(record: Row | None) -> str:
+    found = _points(record)
+    if not found:
+        return origin(record, "predict", "curve")
+    body = []
+    for way, told in WAYS.items():
+        by_picture = found.get(way, {})
+        for one in dict.fromkeys(p["way"] for points in by_picture.values() for p in points):
+            unit = "stages" if way == "predict" else "steps"
+            seconds, psnr, ssim = (_mean(by_picture, one, value) for value in ("seconds", "psnr", "ssim"))
+            words = [f"{told}: {one.split('/')[1]} {unit}", figure(seconds, 3), figure(psnr), figure(ssim, 4)]
+            body.append((seconds, words))
+    head = ["way", "seconds", "PSNR, dB", "SSIM"]
+    return table(head, [words for _, words in sorted(body, key=lambda pair: pair[0])])
+
+
+def _long(record: Row | None) -> str:
+    found = rows(record, "long")
+    if not found:
+        return origin(record, "predict", "long")
+    body = []
+    for one in dict.fromkeys(p["way"].split("/")[1] for row in found for p in row["points"]):
+        cells = []
+        for row in found:
+            by_way = {p["way"]: p["psnr"] for p in row["points"]}
+            cells.append(f"{by_way[f'refine/{one}']:.2f} / {by_way[f'fit/{one}']:.2f}")
+        body.append([one, *cells])
+    return table(["time in all", *(f"{row['picture']}: predicted / fresh, dB" for row in found)], body)
+
+
+def _files(record: Row | None, others: Row | None, folder: Path) -> str:
+    found = rows(record, "rates")
+    if not found:
+        return origin(record, "predict", "rates")
+    lines: dict[str, Curves] = {}
+    for refine in sorted({f["refine"] for row in found for f in row["files"]}):
+        name = f"predicted, {refine} steps of a fit" if refine else "predicted, network alone"
+        for row in found:
+            mine = [f for f in row["files"] if f["refine"] == refine]
+            lines.setdefault(name, {})[row["picture"]] = ([f["bpp"] for f in mine], [f["psnr"] for f in mine])
+    measured = {row["picture"] for row in found}
+    for codec, by_picture in curves(others).items():
+        if codec in ("moesaic", "JPEG"):
+            name = "fitted (400 steps)" if codec == "moesaic" else codec
+            lines[name] = {k: v for k, v in by_picture.items() if k in measured}
+    body = [
+        [f"{rate:g}", *(figure(mean_at(by_picture, rate).value) for by_picture in lines.values())]
+        for rate in GRID
+        if 0.2 <= rate <= 2.0
+    ]
+    times = []
+    for refine in sorted({f["refine"] for row in found for f in row["files"]}):
+        mine = [f["seconds"] for row in found for f in row["files"] if f["refine"] == refine and f["experts"] > 9000]
+        times.append(f"{figure(statistics.median(mine))} s with {refine} steps")
+    words = f"From pixels to bytes, at about 10,000 kernels and more (median): {', '.join(times)}."
+    plot = _draw_files(lines, folder)
+    shown = image(plot, "rates", "Quality against the size of the file")
+    return "\n\n".join([table(["bpp", *(f"{name}, dB" for name in lines)], body), shown, words])
+
+
+def _draw_files(lines: Mapping[str, Curves], folder: Path) -> dict[str, str]:
+    drawing, axes = plt.subplots(figsize=(6.8, 4.0))
+    rates = np.geomspace(0.15, 2.5, 25)
+    for i, (name, by_picture) in enumerate(lines.items()):
+        means = [mean_at(by_picture, float(rate)) for rate in rates]
+        whole = [(rate, m.value) for rate, m in zip(rates, means, strict=True) if m.count == len(by_picture)]
+        if whole:
+            x, y = zip(*whole, strict=True)
+            axes.plot(x, y, color=SERIES[i % 6], marker=MARKS[i % 6], markersize=3, label=name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.set_xticks([0.2, 0.3, 0.5, 0.75, 1, 1.5, 2])
+    axes.minorticks_off()
+    _finish(axes, "bits per pixel", "RGB PSNR (dB)")
+    path = folder / "predict_rates.png"
+    _save(drawing, path)
+    return {"rates": path.name}
+
+
+def _arms(record: Row | None) -> str:
+    found = {row["arm"]: row for row in rows(record, "arms")}
+    if not found or "shipped" not in found:
+        return origin(record, "predict_arms", "arms")
+    base = found["shipped"]["mean"]
+    body = []
+    for arm, words in ARMS.items():
+        if arm not in found:
+            continue
+        row = found[arm]
+        cells = []
+        for place in (0, 1, 3, 5, len(base) - 1):
+            spread = f" ± {row['spread'][place]:.3f}" if len(row["seeds"]) > 1 else ""
+            cells.append(f"{row['mean'][place]:.2f}{spread}")
+        body.append([words, *cells, f"{row['mean'][-1] - base[-1]:+.2f}"])
+    head = ["arm", *(f"stage {place}" for place in (1, 2, 4, 6, len(base))), "against shipped"]
+    return "\n\n".join([origin(record, "predict_arms"), table(head, body)])
+
+
+def _pictures(record: Row | None, section: str) -> str:
+    found = rows(record, section)
+    if not found:
+        return origin(record, "predict", section)
+    ways = list(dict.fromkeys(p["way"] for row in found for p in row["points"]))
+    body = []
+    for row in found:
+        by_way = {p["way"]: p for p in row["points"]}
+        cells = [f"{figure(by_way[way]['psnr'])} in {by_way[way]['seconds']:.2f} s" for way in ways]
+        body.append([f"{row['picture']}, {row['width']}x{row['height']}, {row['experts']:,} kernels", *cells])
+    names = {"predict": "predicted, {} stages", "refine": "and {} steps", "fit": "fit, {} steps"}
+    return table(["picture", *(names[way.split("/")[0]].format(way.split("/")[1]) for way in ways)], body)
+
+
+if __name__ == "__main__":
+    main()
