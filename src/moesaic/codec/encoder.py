@@ -39,6 +39,8 @@ _OVERHEAD = 90 * 8  # bits of a file's frame
 _COARSEST, _FINEST = 1.8, 0.5  # factors on the default steps; beyond them, another number of kernels is the better way
 _BPP_ERROR, _PSNR_ERROR = 0.01, 0.05  # what a search is content with; the promises are 0.03 and 0.1
 _ROUNDS = 30  # gradient steps of the quantiser; none for what a network alone has predicted, which is done by then
+_ROUNDED = 0.15  # share of the squared error of what is rounded that its rounding should add
+_NOTHING = 1e-10  # a squared error that no 8 bits tell from none
 _DENSEST = 2.0  # pixels per kernel, beyond which no target is chased
 
 
@@ -123,9 +125,10 @@ def encode(
     elif psnr is not None:
         made = work.to_quality(psnr)
     else:
-        made = work.attempt(
-            work.fit(max(1, round(work.pixels / PIXELS_PER_EXPERT)) if experts is None else experts, 0.8), 1.0
-        )
+        fitted = work.fit(max(1, round(work.pixels / PIXELS_PER_EXPERT)) if experts is None else experts, 0.8)
+        made = work.attempt(fitted, 1.0)
+        if fast and not refine:
+            made = work.attempt(fitted, work.adapted(fitted, made))
     if path is not None:
         atomic_write(path, made.data, force=force)
     return Encoded(
@@ -224,6 +227,18 @@ class _Encoding:
         data = write_plan(planned, info=info, depth=source.depth)
         mixture = decode_bytes(data).mixture
         return _Made(data, mixture, psnr(self._shown(mixture), self._rounded(self.target)))
+
+    def adapted(self, fitted: Mixture, made: _Made) -> float:
+        """The factor on the default steps by which rounding costs its share of the error, from what it has cost.
+
+        Where a bit gains as much in finer steps as in more kernels, rounding adds about 15 % to the squared error,
+        whatever the picture; the default steps add 2 to 30 %.
+        """
+        before = 10.0 ** (-psnr(self._shown(fitted), self._rounded(self.target)) / 10.0)
+        added = 10.0 ** (-made.psnr / 10.0) - before
+        if before < _NOTHING:
+            return 1.0
+        return float(min(max(math.sqrt(_ROUNDED * before / max(added, _NOTHING)), _FINEST), _COARSEST))
 
     def similarity(self, mixture: Mixture) -> float:
         """SSIM of a mixture's picture against the source."""
