@@ -12,11 +12,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 import moesaic
 from benchmarks import quality
 from benchmarks.pictures import Source, gallery, numbers, parser
 from benchmarks.record import ROOT, Record, Row
+from moesaic.codec.file import decode_bytes, write_plan
+from moesaic.codec.quantise import Steps
+from moesaic.codec.refit import refit
 from moesaic.mixture.backends.threads import default_threads
 from moesaic.mixture.fit import FitConfig, fit
 from moesaic.mixture.render import render
@@ -144,8 +148,18 @@ class _Bench:
                 row = {"experts": experts, "refine": refine, "seconds": round(time.perf_counter() - began, 4)}
                 figures = {"bpp": round(encoded.bpp, 5), "psnr": round(encoded.psnr, 4), "ssim": round(encoded.ssim, 5)}
                 files.append(row | {"bytes": len(encoded.data)} | figures)
-        self.record.put("rates", source.name, {"picture": source.name, "files": files})
+        fixed = [self._plain_file(picture, picture.width * picture.height // sparse) for sparse in SPARSE]
+        self.record.put("rates", source.name, {"picture": source.name, "files": files, "default_steps": fixed})
         print(f"rates: {source.name}", flush=True)
+
+    def _plain_file(self, picture: Picture, experts: int) -> Row:
+        """The file of a prediction with the quantiser's default steps, whatever the picture."""
+        target = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
+        made = predict(picture, experts=experts, model=self.network, threads=self.threads)
+        data = write_plan(refit(made, target, Steps(), rounds=0, threads=self.threads))
+        drawn = render(decode_bytes(data).mixture).numpy().transpose(1, 2, 0)
+        bits = 8 * len(data) / (picture.width * picture.height)
+        return {"bpp": round(bits, 5), **quality.score(drawn, picture.pixels)}
 
     def kind(self, source: Source) -> None:
         """Pictures that no training saw the like of: what a network makes of them, and what steps of a fit repair."""

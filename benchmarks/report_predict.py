@@ -185,6 +185,10 @@ def _files(record: Row | None, others: Row | None, folder: Path) -> str:
         for row in found:
             mine = [f for f in row["files"] if f["refine"] == refine]
             lines.setdefault(name, {})[row["picture"]] = ([f["bpp"] for f in mine], [f["psnr"] for f in mine])
+    plain = "network alone, default steps"
+    for row in found:
+        mine = row.get("default_steps", [])
+        lines.setdefault(plain, {})[row["picture"]] = ([f["bpp"] for f in mine], [f["psnr"] for f in mine])
     measured = {row["picture"] for row in found}
     for codec, by_picture in curves(others).items():
         if codec in ("moesaic", "JPEG"):

@@ -45,6 +45,9 @@ def predict(
     unlock: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the run in which the number of stages rises to all.")
     ] = 0.1,
+    together: Annotated[
+        bool, typer.Option("--together/--alone", help="Whether what later stages draw teaches earlier ones, too.")
+    ] = True,
     densest: Annotated[float, positive("Pixels for each kernel, at the least.", "PX")] = 15.0,
     sparsest: Annotated[float, positive("Pixels for each kernel, at the most.", "PX")] = 160.0,
     teacher: Annotated[str, typer.Option(help="render, or optimise: where steps of a fit lead.")] = "render",
@@ -85,6 +88,7 @@ def predict(
         start=None if start is None else str(start),
         shares=(1.0,) * stages,
         unlock=unlock,
+        together=together,
         densest=densest,
         sparsest=sparsest,
         teacher=teacher,
