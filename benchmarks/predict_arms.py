@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--arms", default=",".join(ARMS), help="names between commas")
     options.add_argument("--steps", type=int, default=1500)
     options.add_argument("--seeds", type=int, default=2)
+    options.add_argument("--scores-alone", action="store_true", help="train nothing: score the runs that are finished")
     asked = options.parse_args(arguments)
     for name, build in NETWORKS.items():
         models.NETWORKS[name] = build
@@ -112,11 +113,14 @@ def main(arguments: list[str] | None = None) -> None:
     record.put("arms", "fixed", {"arm": "fixed", "seeds": [fixed]} | _summary([fixed]))
     for seed in range(asked.seeds):
         for name in asked.arms.split(","):
+            folder = asked.runs / f"{name}_{seed}"
+            if asked.scores_alone and not (folder / "model.safetensors").exists():
+                continue
             recipe = PredictRecipe(steps=asked.steps, seed=seed, validate_every=asked.steps, **ARMS[name])
-            trained = train_predict(asked.data, asked.runs / f"{name}_{seed}", recipe, device="cpu")
+            trained = train_predict(asked.data, folder, recipe, device="cpu")
             if not trained.finished:
                 raise SystemExit(f"{name}, seed {seed}: not finished")
-            network = load_network(asked.runs / f"{name}_{seed}", registry=models.registry)
+            network = load_network(folder, registry=models.registry)
             earlier = record.content["results"].get("arms", {}).get(name, {}).get("seeds", [])[:seed]
             runs = [*earlier, _scores(network, pictures, recipe.shares, seed)]
             record.put("arms", name, {"arm": name, "seeds": runs} | _summary(runs))

@@ -232,11 +232,13 @@ class TestSteps:
         assert told[-1]["psnr"] > told[0]["psnr"] + 0.3
         assert told[-1]["psnr_start"] == told[0]["psnr_start"]
 
-    def test_the_loss_is_the_logarithm_of_the_mean_square(self, run_of):
-        run = run_of(replace(SMALL, batch=1, shares=(1.0,), unlock=0.0))
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_the_loss_is_the_logarithm_of_the_mean_square(self, run_of, batch):
+        """The mean over crops."""
+        run = run_of(replace(SMALL, batch=batch, shares=(1.0,), unlock=0.0))
         run.take_step()
         figures = run.figures()
-        assert figures["loss"] == pytest.approx(np.log(10 ** (-figures["psnr"] / 10) + 1e-5), abs=1e-3)
+        assert figures["loss"] == pytest.approx(np.log(10 ** (-figures["psnr"] / 10) + 1e-5), abs=2e-2)
         assert figures["stages"] == 1
 
     def test_the_seed_decides(self, run_of):

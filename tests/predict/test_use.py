@@ -14,7 +14,7 @@ from torch import nn
 
 import moesaic
 from moesaic.errors import ArgumentError, LimitError, ModelError, PictureError
-from moesaic.mixture.colours import solve_colours
+from moesaic.mixture import colours as closed
 from moesaic.predict.kernels import begun
 from moesaic.predict.models import DEFAULT_MODEL, make_network, registry
 from moesaic.predict.network import MixturePredictor
@@ -198,6 +198,13 @@ class TestQuality:
         assert torch.equal(plain.centres, solved.centres)
         assert db(solved, picture) > db(plain, picture) + 0.5
 
+    @pytest.mark.parametrize("steps", [1, 3])
+    def test_colours_take_as_many_steps_as_asked_for(self, still, steps):
+        pixels = np.ascontiguousarray(waves().transpose(2, 0, 1))
+        plain, solved = (predict(waves(), experts=60, model=still, colours=n) for n in (0, steps))
+        expected = closed.solve(closed.pack(plain), pixels, steps=steps, damping=0.05, margin=8.0)
+        assert np.array_equal(solved.colours.numpy(), expected)
+
     def test_a_fit_goes_on_from_there(self, still):
         picture = waves()
         plain, refined = (predict(picture, experts=60, model=still, refine=n) for n in (0, 40))
@@ -212,7 +219,7 @@ class TestQuality:
     def test_the_colours_found_are_the_best_nearly(self, still):
         picture = torch.from_numpy(waves()).permute(2, 0, 1)
         mixture = predict(waves(), experts=60, model=still, colours=30)
-        best = solve_colours(mixture, picture, steps=100)
+        best = closed.solve_colours(mixture, picture, steps=100)
         assert db(mixture, waves()) == pytest.approx(db(best, waves()), abs=0.1)
 
 

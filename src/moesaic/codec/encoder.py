@@ -40,6 +40,7 @@ _COARSEST, _FINEST = 1.8, 0.5  # factors on the default steps; beyond them, anot
 _BPP_ERROR, _PSNR_ERROR = 0.01, 0.05  # what a search is content with; the promises are 0.03 and 0.1
 _ROUNDS = 30  # gradient steps of the quantiser; none for what a network alone has predicted, which is done by then
 _ROUNDED = 0.15  # share of the squared error of what is rounded that its rounding should add
+_TRIES = 6  # numbers of kernels that a search for a quality tries
 _NOTHING = 1e-10  # a squared error that no 8 bits tell from none
 _DENSEST = 2.0  # pixels per kernel, beyond which no target is chased
 
@@ -126,9 +127,7 @@ def encode(
         made = work.to_quality(psnr)
     else:
         fitted = work.fit(max(1, round(work.pixels / PIXELS_PER_EXPERT)) if experts is None else experts, 0.8)
-        made = work.attempt(fitted, 1.0)
-        if fast and not refine:
-            made = work.attempt(fitted, work.adapted(fitted, made))
+        made = work.attempt(fitted, work.adapted(fitted) if fast and not refine else 1.0)
     if path is not None:
         atomic_write(path, made.data, force=force)
     return Encoded(
@@ -228,17 +227,17 @@ class _Encoding:
         mixture = decode_bytes(data).mixture
         return _Made(data, mixture, psnr(self._shown(mixture), self._rounded(self.target)))
 
-    def adapted(self, fitted: Mixture, made: _Made) -> float:
-        """The factor on the default steps by which rounding costs its share of the error, from what it has cost.
+    def adapted(self, fitted: Mixture) -> float:
+        """The factor on the default steps by which rounding costs its share of the error.
 
         Where a bit gains as much in finer steps as in more kernels, rounding adds about 15 % to the squared error,
         whatever the picture; the default steps add 2 to 30 %.
         """
-        before = 10.0 ** (-psnr(self._shown(fitted), self._rounded(self.target)) / 10.0)
-        added = 10.0 ** (-made.psnr / 10.0) - before
+        rounded = refit(fitted, torch.from_numpy(self.target), Steps(), rounds=0).mixture()
+        before, after = (float(np.mean((self._drawn(m) - self.target) ** 2)) for m in (fitted, rounded))
         if before < _NOTHING:
             return 1.0
-        return float(min(max(math.sqrt(_ROUNDED * before / max(added, _NOTHING)), _FINEST), _COARSEST))
+        return float(min(max(math.sqrt(_ROUNDED * before / max(after - before, _NOTHING)), _FINEST), _COARSEST))
 
     def similarity(self, mixture: Mixture) -> float:
         """SSIM of a mixture's picture against the source."""
@@ -247,7 +246,10 @@ class _Encoding:
         return ssim(self._shown(mixture).transpose(1, 2, 0), self._rounded(self.target).transpose(1, 2, 0))
 
     def _shown(self, mixture: Mixture) -> NDArray[np.float32]:
-        return self._rounded(render(mixture).numpy())
+        return self._rounded(self._drawn(mixture))
+
+    def _drawn(self, mixture: Mixture) -> NDArray[np.float32]:
+        return np.asarray(render(mixture).numpy().clip(0.0, 1.0))
 
     def _rounded(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         most = float(2**self.picture.depth - 1)
@@ -307,7 +309,7 @@ class _Encoding:
         guess = Guess(goal, most)
         experts = min(most, max(4, self.pixels // 100))
         tried: list[_Made] = []
-        for _ in range(6):
+        for _ in range(_TRIES if self.predicted is None else 3 * _TRIES):  # a prediction costs little
             fitted = self.fit(experts, 0.25)
             made, scale = self.attempt(fitted, 1.0), 1.0
             for _ in range(6):  # half a decibel up or down is the steps' to give

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,8 @@ CHANNELS = 3
 CHANGE = SIX + CHANNELS
 """Numbers that a stage changes of a kernel: the six of its geometry, then its colour."""
 
+PRIOR, SLANT, COLOUR = 40.0, 30.0, 16.0  # bounds that no sensible kernel meets, so that nothing grows without end
+BEYOND = 0.05  # of the longer side: how far outside the canvas centres may go, as in a fit
 SHARPEST, WIDEST = 5.0, 1e-3  # 1/px, of a factor's diagonal: what a fit allows, and what a render needs
 _POWER = 0.65  # of the squared error, in the density of new kernels: as a start's power of the gradient
 _EVEN = 0.05  # share of the new kernels that are spread evenly
@@ -88,7 +90,7 @@ def moved(
     """The kernels after a change; with gradients for both."""
     f0, f1, f2 = kernels.factors.unbind(1)
     prior, size, aspect, shear, down, across = change[:, :SIX].unbind(1)
-    slant = f1 / f2 * torch.exp(aspect) + shear
+    slant = (f1 / f2 * torch.exp(aspect) + shear).clamp(-SLANT, SLANT)
     f0 = (f0 * torch.exp(size + aspect / 2)).clamp(WIDEST, SHARPEST)
     f2 = (f2 * torch.exp(size - aspect / 2)).clamp(WIDEST, SHARPEST)
     f1 = slant * f2
@@ -97,10 +99,20 @@ def moved(
     return Kernels(
         centres=centres,
         factors=torch.stack([f0, f1, f2], dim=1),
-        log_priors=kernels.log_priors + prior,
-        colours=kernels.colours + change[:, SIX:],
+        log_priors=(kernels.log_priors + prior).clamp(-PRIOR, PRIOR),
+        colours=(kernels.colours + change[:, SIX:]).clamp(-COLOUR, COLOUR),
         change=change,
     )
+
+
+def held(
+    kernels: Kernels,
+    size: tuple[int, int],  # width and height of the canvas, px
+) -> Kernels:
+    """With no centre far outside the canvas."""
+    beyond = BEYOND * max(size)
+    most = kernels.centres.new_tensor(size) + beyond
+    return replace(kernels, centres=kernels.centres.clamp(min=-beyond).minimum(most))
 
 
 def _new(packed: Packed) -> Kernels:

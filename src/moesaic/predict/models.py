@@ -33,7 +33,7 @@ def make_network(name: str, **options: Any) -> MixturePredictor:
 
     Args:
         name: "mixture_predictor" (`moesaic.predict.network.MixturePredictor`).
-        options: of that network, such as `width`.
+        options: of that network, such as `hidden`.
 
     Raises:
         ArgumentError: an unknown network or option, or an option outside its values.

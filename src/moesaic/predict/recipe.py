@@ -25,7 +25,7 @@ class PredictRecipe:
     """
 
     network: str = "mixture_predictor"  # a name of moesaic.predict.models.registry
-    options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"width": 64}
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that network, such as {"hidden": 64}
     start: str | None = None  # weights file to begin from, of the same network
 
     shares: tuple[float, ...] = SHARES  # of all kernels, how many there are in each stage

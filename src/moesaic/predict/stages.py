@@ -15,7 +15,7 @@ from moesaic.errors import ArgumentError
 from moesaic.mixture import colours
 from moesaic.mixture.backends import curved
 from moesaic.mixture.backends.cover import cover
-from moesaic.predict.kernels import Kernels, begun, detached, grown, moved
+from moesaic.predict.kernels import Kernels, begun, detached, grown, held, moved
 from moesaic.predict.network import MOST_STAGES
 from moesaic.predict.views import view
 from moesaic.values import is_a, is_number
@@ -106,7 +106,8 @@ def advanced(
 ) -> Kernels:
     """The kernels after a stage, from those before it and their picture beside the wanted one."""
     told = view(kernels.packed(), kernels.change, picture, bent, threads)
-    return moved(kernels, network(told, kernels.change, stage))
+    after = moved(kernels, network(told, kernels.change, stage))
+    return held(after, (picture.shape[2], picture.shape[1]))
 
 
 def stages(

@@ -40,7 +40,7 @@ def train_predict(
         progress: told where the run stands, after each step.
 
     Raises:
-        ArgumentError: neither steps nor minutes, more stages than the network knows, or a folder that cannot be written
+        ArgumentError: neither steps nor minutes, a device other than the CPU, or a folder that cannot be written
             to.
         PictureError: no picture is there that can be read and is large enough.
         TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another

@@ -142,7 +142,7 @@ def len_of(experts: int | None, pixels: int) -> int:
     if experts is None:
         return max(1, round(pixels / PIXELS_PER_EXPERT))
     most = most_of(pixels)
-    if not is_whole(experts, 1) or experts > most:
+    if not is_a(experts, int, np.integer) or is_a(experts, bool) or not 1 <= experts <= most:
         raise ArgumentError(f"experts ({experts!r}) must be a whole number from 1 to {most} for {pixels} pixels")
     return int(experts)
 
