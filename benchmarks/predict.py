@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from moesaic.mixture.model import Mixture
 
 PARTS = ("curve", "long", "rates", "kinds", "large")
-FIT_STEPS = (1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 200, 400, 800)
+FIT_STEPS = (1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 200)
 STAGES = (1, 2, 3, 4, 6, 8, 10, 12)
-REFINED = (10, 25, 50, 100, 200, 400, 800)  # steps after the shipped number of stages
+REFINED = (10, 25, 50, 100, 200)  # steps after the shipped number of stages
 OTHERS = {"segments": (1, 5, 10, 20, 30, 50, 80, 120, 200), "even": (1, 10, 50, 200)}  # starts, and steps from them
-LONG = (5.0, 15.0, 60.0)  # seconds of fitting
+LONG = (3.0, 10.0, 30.0, 60.0)  # seconds of fitting
 SPARSE = (20, 30, 40, 60, 100, 160)  # px for each kernel, of the files
 TURNS = 3
 HIRES = ROOT.parent / "shared" / "data" / "hires"

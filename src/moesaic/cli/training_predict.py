@@ -78,6 +78,8 @@ def predict(
     if steps is None and minutes is None:
         raise ArgumentError("state --steps, or --minutes of the whole run: how long to train")
     table = read_options(options, '{"hidden": 64}')
+    if "stages" in table:
+        raise ArgumentError("--options: state the number of stages with --stages")
     from moesaic.predict.recipe import PredictRecipe
     from moesaic.predict.train import train_predict
     from moesaic.training.parallel import leads

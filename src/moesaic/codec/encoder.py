@@ -26,7 +26,7 @@ from moesaic.mixture.fit import PIXELS_PER_EXPERT, Progress, fit_pixels
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import render
-from moesaic.values import is_whole
+from moesaic.values import is_a, is_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,6 +149,8 @@ def _check_fast(
     steps: int | None,
     order: int,
 ) -> None:
+    if not is_a(fast, bool):
+        raise ArgumentError(f"fast is True or False, not {fast!r}")
     if not is_whole(refine, 0):
         raise ArgumentError(f"refine is a whole number from 0, not {refine!r}")
     if not fast:
@@ -309,9 +311,12 @@ class _Encoding:
         guess = Guess(goal, most)
         experts = min(most, max(4, self.pixels // 100))
         tried: list[_Made] = []
-        for _ in range(_TRIES if self.predicted is None else 3 * _TRIES):  # a prediction costs little
+        above: tuple[float, Mixture] | None = None  # the fit that is the least too good: its steps can be made coarser
+        for _ in range(_TRIES):
             fitted = self.fit(experts, 0.25)
             made, scale = self.attempt(fitted, 1.0), 1.0
+            if made.psnr > goal and (above is None or made.psnr < above[0]):
+                above = made.psnr, fitted
             for _ in range(6):  # half a decibel up or down is the steps' to give
                 tried.append(made)
                 off = made.psnr - goal
@@ -328,4 +333,21 @@ class _Encoding:
             if wanted == experts and (experts == most or experts == 1):
                 break
             experts = wanted if wanted != experts else experts + (1 if made.psnr < goal else -1)
+        if above is not None:
+            best = min(best, self._coarser(above[1], goal), key=lambda m: abs(m.psnr - goal))
+            if abs(best.psnr - goal) <= 2 * _PSNR_ERROR:
+                return best
         raise LimitError(f"{goal:g} dB cannot be hit with this picture: the nearest file has {best.psnr:.2f} dB")
+
+    def _coarser(self, fitted: Mixture, goal: float) -> _Made:
+        """The file of a fit that is too good, whose steps are halved and doubled until it is as good as asked for."""
+        fine, coarse = 1.0, 2.0 * _COARSEST
+        best = self.attempt(fitted, coarse)
+        for _ in range(10):
+            scale = math.sqrt(fine * coarse)
+            made = self.attempt(fitted, scale)
+            best = min(best, made, key=lambda m: abs(m.psnr - goal))
+            if abs(made.psnr - goal) <= _PSNR_ERROR or self.stopped:
+                break
+            fine, coarse = (scale, coarse) if made.psnr > goal else (fine, scale)
+        return best

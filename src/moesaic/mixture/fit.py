@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 STEPS = 700  # of gradient descent, when neither steps nor seconds are given
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
+_EASED = 30  # steps; shorter fits from a mixture take shorter steps
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
 STARTS = {"gradient": start.begin, "segments": segments.begin, "even": start.begin_even}
@@ -265,12 +266,25 @@ class Fitting:
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
 
     def go_on(self, begin: Mixture, experts: int, *, steps: int | None, seconds: float | None) -> None:
-        """Descend from a mixture, with shorter steps; in a short fit no kernel is moved elsewhere."""
+        """Descend from a mixture, with shorter steps; a short fit moves no kernel elsewhere, and none makes it worse.
+
+        Raises:
+            ArgumentError: the mixture's numbers grow without bound.
+        """
         still = begin.detach().to(device="cpu", dtype=torch.float32)
         self.packed = colours.pack(still).copy()
+        before, first = self.packed.copy(), self.psnr()
+        rate = self.config.again
         if steps is not None and steps < 4 * self.config.apart:
             self.config = replace(self.config, until=0.0)
-        self.descend(experts, steps=steps, seconds=seconds, rate=self.config.again)
+            rate *= min(1.0, steps / _EASED)  # Adam's first steps are as long for settled numbers as for others
+        self.descend(experts, steps=steps, seconds=seconds, rate=rate)
+        try:
+            check(self.mixture())
+        except ArgumentError as cause:
+            raise ArgumentError(f"begin cannot be fitted: {cause}") from None
+        if experts == len(before.centres) and not self.psnr() >= first:
+            self.packed = before
 
     def place(self, kernels: int) -> None:
         """Begin with so many kernels, where the configuration wants them."""

@@ -122,5 +122,5 @@ def _new(packed: Packed) -> Kernels:
         factors=shape[:, :3].contiguous(),
         log_priors=shape[:, 3].contiguous(),
         colours=torch.from_numpy(packed.experts),
-        change=torch.zeros(len(shape), CHANGE),
+        change=shape.new_zeros(len(shape), CHANGE),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from moesaic.errors import ArgumentError
+from moesaic.errors import ArgumentError, ModelError
 from moesaic.image import PIXEL_LIMIT, read_picture
 from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
 from moesaic.mixture.colours import solve_colours
@@ -65,7 +65,8 @@ def predict(
         colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
         refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
         seed: of the places where kernels begin.
-        threads: as many as the process may use when None. Does not change the result.
+        threads: of the loops over pixels; as many as the process may use when None. Does not change the result; torch's
+            own number of threads, for the network, can change its last bits.
         progress: called after each step of the fit; returning True ends it early with what there is.
         pixel_limit: largest W * H to accept.
         registry: what to look names and architectures up in.
@@ -76,7 +77,7 @@ def predict(
     Raises:
         PictureError: the picture cannot be read.
         ArgumentError: an option is out of range, or the model is no predictor.
-        ModelError: the model is unknown, missing or damaged.
+        ModelError: the model is unknown, missing or damaged, or gives no finite mixture.
         LimitError: the picture has more than `pixel_limit` pixels.
     """
     read = read_picture(picture, pixel_limit=pixel_limit)
@@ -127,6 +128,10 @@ def predict_pixels(
             kernels = advanced(network, kernels, colour, compared(kernels, colour, busy), stage, busy)
     if colours and len(pixels) == 3:
         kernels = coloured(kernels, colour, colours, busy)
+    if not all(
+        bool(getattr(kernels, name).isfinite().all()) for name in ("centres", "factors", "log_priors", "colours")
+    ):
+        raise ModelError("the weights of this model give no finite mixture; train it anew, or take another")
     found = _mixture_of(kernels, pixels, colours)
     if not refine:
         return found
@@ -168,6 +173,8 @@ def load_network(
     if isinstance(model, MixturePredictor):
         if next(model.parameters()).device.type != "cpu":
             raise ArgumentError("the stages of a prediction are computed on the CPU; move the network there")
+        if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+            raise ArgumentError("the weights of a predictor are float32; call .float() on the network")
         return model
     model = DEFAULT_MODEL if model is None else model
     if not is_a(model, str, os.PathLike):
@@ -175,7 +182,7 @@ def load_network(
     network = registry.load(model, device="cpu")
     if not isinstance(network, MixturePredictor):
         raise ArgumentError(f"{os.fspath(model)} is a {type(network).__name__}, no predictor; see `moesaic models`")
-    return network
+    return network.float()
 
 
 def _mixture_of(
@@ -198,5 +205,7 @@ def _mixture_of(
         return made
     base = made.colours if channels == 4 else made.colours.mean(1, keepdim=True)
     if channels in (2, 4):
-        base = torch.cat([base, torch.ones(len(base), 1)], dim=1)
+        place = made.centres.long().clamp(min=0)
+        columns, rows = place[:, 0].clamp(max=width - 1), place[:, 1].clamp(max=height - 1)
+        base = torch.cat([base, torch.from_numpy(pixels[-1])[rows, columns, None]], dim=1)
     return solve_colours(replace(made, colours=base), torch.from_numpy(pixels), steps=max(colours, 4))
