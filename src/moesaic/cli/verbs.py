@@ -80,18 +80,23 @@ def _moesaic(
 def encode(
     inputs: Inputs,
     output: Output = None,
-    experts: Annotated[int | None, typer.Option(min=1, help="How many experts to use.", show_default=False)] = None,
+    experts: Annotated[
+        int | None, typer.Option(min=1, help="How many experts to use.", show_default="one for 40 pixels")
+    ] = None,
     bpp: Annotated[float | None, positive("Bits per pixel to spend.", "BITS")] = None,
     psnr: Annotated[float | None, positive("PSNR to reach, in dB.", "DB")] = None,
     seconds: Annotated[float | None, positive("Time to spend on each picture.", "SECONDS")] = None,
     order: Annotated[int, typer.Option(min=0, max=1, help="Experts: 0 constant colours, 1 linear ones.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Predict the mixture with a network: no fitting.")] = False,
     refine: Annotated[
-        int, typer.Option(min=0, metavar="STEPS", help="With --fast: steps of fitting from the prediction.")
+        int,
+        typer.Option(
+            min=0, metavar="STEPS", help="With --fast: steps of a fit from there; 100 or more move kernels, too."
+        ),
     ] = 0,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="With --fast: a predictor of `moesaic models`.", show_default=False),
+        typer.Option(metavar="NAME|FILE|RUN", help="With --fast: another predictor.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and machine, same file.")] = 0,
     metadata: Metadata = Carry.KEEP,

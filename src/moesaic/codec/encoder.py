@@ -49,7 +49,7 @@ _DENSEST = 2.0  # pixels per kernel, beyond which no target is chased
 class Encoded:
     """A picture as a `.moe` file, and how close it comes."""
 
-    data: bytes  # the whole file
+    data: bytes = field(repr=False)  # the whole file
     mixture: Mixture  # as decoded from data
     psnr: float  # dB, of the decoded picture, clipped and rounded to the container's depth, against the source
     ssim: float  # of the same pictures; NaN for a side below 11 px

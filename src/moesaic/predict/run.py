@@ -119,7 +119,7 @@ class Run(PictureRun):
             data=str(config["data"]["name"]),
             recipe=config,
             parameters=learned(self.model),
-            scores=written_scores(self.scores),
+            scores=written_scores(dict(sorted(self.scores.items(), key=_by_stage, reverse=True))),
         )
 
     def _loss(
@@ -164,3 +164,8 @@ def build(recipe: PredictRecipe) -> MixturePredictor:
         weights, _ = read_weights(recipe.start)
         fill(model, weights, recipe.start)
     return model
+
+
+def _by_stage(score: tuple[str, float]) -> int:
+    """What `moesaic models` shows is the first score: that of the last stage."""
+    return int(score[0].rpartition(" ")[2])
