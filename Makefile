@@ -31,11 +31,13 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.report_restore
 	$(BIN)/python -m benchmarks.report_upscale
+	$(BIN)/python -m benchmarks.report_predict
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.report_restore
 	$(BIN)/python -m benchmarks.report_upscale
+	$(BIN)/python -m benchmarks.report_predict
 
 clean:
 	rm -rf .venv build dist
