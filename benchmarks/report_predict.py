@@ -199,14 +199,9 @@ def _files(record: Row | None, others: Row | None, folder: Path) -> str:
         for rate in GRID
         if 0.2 <= rate <= 2.0
     ]
-    times = []
-    for refine in sorted({f["refine"] for row in found for f in row["files"]}):
-        mine = [f["seconds"] for row in found for f in row["files"] if f["refine"] == refine and f["experts"] > 9000]
-        times.append(f"{figure(statistics.median(mine))} s with {refine} steps")
-    words = f"From pixels to bytes, at about 10,000 kernels and more (median): {', '.join(times)}."
     plot = _draw_files(lines, folder)
     shown = image(plot, "rates", "Quality against the size of the file")
-    return "\n\n".join([table(["bpp", *(f"{name}, dB" for name in lines)], body), shown, words])
+    return "\n\n".join([table(["bpp", *(f"{name}, dB" for name in lines)], body), shown])
 
 
 def _draw_files(lines: Mapping[str, Curves], folder: Path) -> dict[str, str]:
