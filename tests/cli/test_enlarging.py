@@ -13,7 +13,7 @@ from moesaic.mixture.enlarge import SAMPLINGS
 
 def test_twice_as_large_beside_the_input(moe, picture, tmp_path):
     ran = moe("enlarge", picture("small.png"), "--fits", "1")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0, ran.err  # compiling may take long enough to tell how far it is
     with Image.open(tmp_path / "small.x2.png") as large, Image.open(tmp_path / "small.png") as small:
         assert (large.mode, large.size) == ("RGB", (64, 48))
         again = np.asarray(large.resize(small.size, Image.Resampling.BICUBIC), float)
