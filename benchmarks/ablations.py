@@ -13,7 +13,8 @@ from benchmarks.pictures import FOUR, gallery, parser
 from benchmarks.record import RESULTS, ROOT, Record, read
 from moesaic.mixture import start
 from moesaic.mixture.backends.threads import default_threads
-from moesaic.mixture.fit import FitConfig, fit
+from moesaic.mixture.fit import fit
+from moesaic.mixture.fitting import FitConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

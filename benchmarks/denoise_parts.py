@@ -19,7 +19,7 @@ from benchmarks.pictures import KODAK, numbers
 from benchmarks.quality import rounded
 from benchmarks.record import RESULTS, Record
 from moesaic import metrics
-from moesaic.mixture.fit import FitConfig
+from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.leftover import give_back, weigh_cosines
 from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit
 from moesaic.mixture.observed import Pixels

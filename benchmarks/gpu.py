@@ -95,8 +95,8 @@ def mosaic(pictures: list[np.ndarray], width: int, height: int) -> np.ndarray:  
 
 def batch(targets: list[np.ndarray], experts: int, device: torch.device) -> Batch:
     """A fit of some pictures, as `fit` and `fit_many` start it."""
-    from moesaic.mixture.fit import FitConfig
     from moesaic.mixture.fit_gpu import Batch
+    from moesaic.mixture.fitting import FitConfig
 
     return Batch(targets, [experts] * len(targets), 0, 0, FitConfig(), device)
 

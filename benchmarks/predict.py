@@ -22,7 +22,8 @@ from moesaic.codec.file import decode_bytes, write_plan
 from moesaic.codec.quantise import Steps
 from moesaic.codec.refit import refit
 from moesaic.mixture.backends.threads import default_threads
-from moesaic.mixture.fit import FitConfig, fit
+from moesaic.mixture.fit import fit
+from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.render import render
 from moesaic.predict.use import STAGES as SHIPPED
 from moesaic.predict.use import load_network, predict

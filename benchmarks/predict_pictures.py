@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _start(picture: object) -> Mixture:
     """The kernels before the first stage, with their best colours."""
-    from moesaic.mixture.fit import FitConfig, fit
+    from moesaic.mixture.fit import fit
+    from moesaic.mixture.fitting import FitConfig
 
     still = FitConfig(rate_centre=0.0, rate_shape=0.0, rate_prior=0.0, rate_colour=0.0)
     return fit(picture, experts=EXPERTS, steps=1, config=still, device="cpu")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    pages,
     plots,
     report_denoise,
     report_enlarge,
@@ -48,10 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     images = plots.draw_all(records, asked.docs / "images")
     asked.docs.mkdir(parents=True, exist_ok=True)
     (asked.docs / "benchmarks.md").write_text(text(records, images), encoding="utf-8")
-    report_segment.renew(asked.docs / "enlarging.md", report_enlarge.blocks(records))
-    report_segment.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
-    report_segment.renew(asked.docs / "gpu.md", report_gpu.blocks(records))
-    report_segment.renew(asked.docs / "denoising.md", report_denoise.blocks(records) | report_starts.blocks(records))
+    pages.renew(asked.docs / "enlarging.md", report_enlarge.blocks(records))
+    pages.renew(asked.docs / "segmentation.md", report_segment.blocks(records))
+    pages.renew(asked.docs / "gpu.md", report_gpu.blocks(records))
+    pages.renew(asked.docs / "denoising.md", report_denoise.blocks(records) | report_starts.blocks(records))
 
 
 def text(records: dict[str, Row | None], images: dict[str, str]) -> str:

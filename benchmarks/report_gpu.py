@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks import gpu_work
+from benchmarks.pages import renew
 from benchmarks.record import RESULTS, ROOT, Row, read, rows
-from benchmarks.report_segment import renew
 from benchmarks.tables import origin, table
 
 NAMES = ("gpu", "gpu_resources", "render")

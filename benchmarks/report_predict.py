@@ -5,7 +5,6 @@ The strips of pictures come from `python -m benchmarks.predict_pictures`, which 
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ import matplotlib as mpl
 import numpy as np
 
 from benchmarks.floors import Curves, curves
+from benchmarks.pages import asked_for, renew
 from benchmarks.plots import MARKS, SERIES, _finish, _save, plt
 from benchmarks.rates import GRID, mean_at
-from benchmarks.record import RESULTS, ROOT, Row, read, rows
-from benchmarks.report_segment import renew
+from benchmarks.record import Row, rows
 from benchmarks.tables import figure, image, origin, table
 
 NAMES = ("predict", "predict_arms", "rate_distortion")
@@ -46,15 +45,8 @@ Records = Mapping[str, Row | None]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
-    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page is")
-    asked = options.parse_args(arguments)
-    records: dict[str, Row | None] = {}
-    for name in NAMES:
-        path = asked.results / f"{name}.json"
-        records[name] = read(path) if path.exists() else None
-    renew(asked.docs / "predict.md", blocks(records, asked.docs / "images"))
+    records, docs = asked_for(__doc__, NAMES, arguments)
+    renew(docs / "predict.md", blocks(records, docs / "images"))
 
 
 def blocks(records: Records, folder: Path) -> dict[str, str]:

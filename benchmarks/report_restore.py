@@ -6,15 +6,14 @@ pictures come from `python -m benchmarks.restore_pictures`, which needs the weig
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.record import RESULTS, ROOT, Row, read, rows
+from benchmarks.pages import asked_for, renew
+from benchmarks.record import Row, rows
 from benchmarks.report_restore_plots import draw_all
 from benchmarks.report_restore_routing import blocks as routing_blocks
 from benchmarks.report_restore_routing import skipped, told, verdict
-from benchmarks.report_segment import renew
 from benchmarks.restore_pictures import STRIPS
 from benchmarks.restore_scores import FEW as ENOUGH
 from benchmarks.restore_scores import OURS
@@ -52,20 +51,13 @@ Records = Mapping[str, Row | None]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
-    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page is")
-    asked = options.parse_args(arguments)
-    records: dict[str, Row | None] = {}
-    for name in NAMES:
-        path = asked.results / f"{name}.json"
-        records[name] = read(path) if path.exists() else None
-    images = draw_all(records["restore_routing"], asked.docs / "images")
-    page = asked.docs / "restoration.md"
+    records, docs = asked_for(__doc__, NAMES, arguments)
+    images = draw_all(records["restore_routing"], docs / "images")
+    page = docs / "restoration.md"
     if not page.exists():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(new_page(), encoding="utf-8")
-    renew(page, blocks(records, images, asked.docs / "images"))
+    renew(page, blocks(records, images, docs / "images"))
 
 
 def new_page() -> str:

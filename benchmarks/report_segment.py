@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from benchmarks.record import RESULTS, ROOT, Row, read, rows
+from benchmarks.pages import asked_for, marked, renew
+from benchmarks.record import Row, rows
 from benchmarks.tables import figure, origin, table
 
 COMPARED = {"enet": "ENet", "erfnet": "ERFNet"}
@@ -37,49 +35,20 @@ Records = Mapping[str, Row | None]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
-    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the pages are")
-    asked = options.parse_args(arguments)
-    records: dict[str, Row | None] = {}
-    for name in NAMES:
-        path = asked.results / f"{name}.json"
-        records[name] = read(path) if path.exists() else None
-    renew(asked.docs / "segmentation.md", blocks(records))
-    renew(asked.docs / "benchmarks.md", {"segmentation": "\n\n".join(_whole(records))})
+    records, docs = asked_for(__doc__, NAMES, arguments)
+    renew(docs / "segmentation.md", blocks(records))
+    renew(docs / "benchmarks.md", {"segmentation": "\n\n".join(_whole(records))})
 
 
 def section(records: Records) -> list[str]:
     """The part of docs/benchmarks.md, between marks."""
-    return ["## Segmentation", _marked("segmentation", "\n\n".join(_whole(records)))]
+    return ["## Segmentation", marked("segmentation", "\n\n".join(_whole(records)))]
 
 
 def blocks(records: Records) -> dict[str, str]:
     """What stands between the marks of docs/segmentation.md, by name of the mark."""
     texts = (_verdict(records), _comparisons(records), _search(records["segment_search"]), _cost(records))
     return {f"segmentation {name}": "\n\n".join(parts) for name, parts in zip(BLOCKS, texts, strict=True)}
-
-
-def renew(document: Path, texts: Mapping[str, str]) -> None:
-    """Put each text between its marks in a document; a document that is missing stays so.
-
-    Raises:
-        ValueError: the document has no such marks.
-    """
-    if not document.exists():
-        return
-    page = document.read_text(encoding="utf-8")
-    for name, text in texts.items():
-        marks = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
-        if not marks.search(page):
-            raise ValueError(f"{document.name} has no block between <!-- {name} --> and <!-- end of {name} -->")
-        block = _marked(name, text)
-        page = marks.sub(lambda _, block=block: block, page)
-    document.write_text(page, encoding="utf-8")
-
-
-def _marked(name: str, text: str) -> str:
-    return f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
 
 
 def _whole(records: Records) -> list[str]:

@@ -6,14 +6,13 @@ benchmarks.upscale_pictures`, which needs the weights.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.record import RESULTS, ROOT, Row, read, rows
+from benchmarks.pages import asked_for, renew
+from benchmarks.record import Row, rows
 from benchmarks.report_restore_routing import told, verdict
-from benchmarks.report_segment import renew
 from benchmarks.restore_scores import gain
 from benchmarks.super_resolution import SETS
 from benchmarks.tables import figure, origin, table
@@ -35,15 +34,8 @@ Group = tuple[str, str, int]  # set, sort, scale
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the records are")
-    options.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page is")
-    asked = options.parse_args(arguments)
-    records: dict[str, Row | None] = {}
-    for name in NAMES:
-        path = asked.results / f"{name}.json"
-        records[name] = read(path) if path.exists() else None
-    renew(asked.docs / "upscaling.md", blocks(records, asked.docs / "images"))
+    records, docs = asked_for(__doc__, NAMES, arguments)
+    renew(docs / "upscaling.md", blocks(records, docs / "images"))
 
 
 def blocks(records: Records, folder: Path) -> dict[str, str]:

@@ -15,7 +15,8 @@ from benchmarks.noise_estimate import with_noise
 from benchmarks.pictures import FOUR, KODAK, gallery, numbers, parser
 from benchmarks.record import Record, Row, rows
 from moesaic.image import read_picture
-from moesaic.mixture.fit import STARTS, FitConfig, fit_pixels
+from moesaic.mixture.fit import fit_pixels
+from moesaic.mixture.fitting import STARTS, FitConfig
 from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit
 from moesaic.mixture.observed import Pixels
 from moesaic.mixture.render import render

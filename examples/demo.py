@@ -51,7 +51,7 @@ def demonstrate(photo: moesaic.Picture, name: str, focus: tuple[float, float] | 
     ) as bar:
         task = bar.add_task("", total=1.0, psnr=0.0)
 
-        def watch(now: moesaic.mixture.fit.Progress) -> None:
+        def watch(now: moesaic.mixture.fitting.Progress) -> None:
             bar.update(task, completed=now.seconds / (now.seconds + now.seconds_left), psnr=now.psnr)
 
         started = time.perf_counter()

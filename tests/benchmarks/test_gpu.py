@@ -16,8 +16,8 @@ from benchmarks import gpu_ceilings, gpu_plain, gpu_work, report_gpu
 from benchmarks.pictures import gallery
 from benchmarks.record import Record, read
 from moesaic.mixture.backends import gpu as backend
-from moesaic.mixture.fit import FitConfig
 from moesaic.mixture.fit_gpu import Batch
+from moesaic.mixture.fitting import FitConfig
 
 
 def quick(targets, experts, device):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks import report, report_segment
+from benchmarks.pages import renew
 from benchmarks.record import ROOT, Record
-from benchmarks.report_segment import BLOCKS, CONTROLS, blocks, headline, outcome, renew, standing
+from benchmarks.report_segment import BLOCKS, CONTROLS, blocks, headline, outcome, standing
 
 WON = {"gain": 2.0, "by_seed": [1.9, 2.0, 2.1], "seeds_95": [1.7, 2.3], "frames_95": [0.4, 3.1]}
 OPEN = {"gain": 0.5, "by_seed": [-0.5, 0.5, 1.5], "seeds_95": [-2.0, 3.0], "frames_95": [0.1, 0.9]}

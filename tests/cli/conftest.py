@@ -16,7 +16,7 @@ from PIL import Image
 import moesaic
 from moesaic.cli import main
 from moesaic.files import atomic_write
-from moesaic.mixture.fit import Progress
+from moesaic.mixture.fitting import Progress
 
 
 @dataclass

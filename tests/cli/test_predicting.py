@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 import moesaic
-from moesaic.predict.models import DEFAULT_MODEL, registry
+from moesaic.predict.models import DEFAULT_MODEL
 
 SMALL = (
     "train", "predict", "--data", "data", "-o", "run", "--steps", "3", "--batch", "1", "--crop", "32", "--stages", "2",
     "--options", '{"hidden": 8}', "--held-out", "0.3",
 )  # fmt: skip
-shipped = pytest.mark.skipif(DEFAULT_MODEL not in registry.names(), reason="no weights ship yet")
 
 
 @pytest.fixture
@@ -93,7 +92,6 @@ def test_training_refuses_in_one_line(moe, tmp_path, options, words):
     assert "Traceback" not in ran.err
 
 
-@shipped
 def test_the_shipped_weights_are_found(moe, picture, tmp_path):
     ran = moe("encode", picture("photo.png"), "--fast", "--experts", "50")
     assert ran.code == 0

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from moesaic.errors import ArgumentError
-from moesaic.mixture.fit import Progress
+from moesaic.mixture.fitting import Progress
 
 pytestmark = pytest.mark.usefixtures("encoder")
 

@@ -9,7 +9,7 @@ from moesaic import metrics
 from moesaic.errors import ArgumentError, LimitError, PictureError, ShapeError
 from moesaic.image import read_picture
 from moesaic.mixture.denoise import Denoised, denoise, denoise_pixels, unclip
-from moesaic.mixture.fit import Progress
+from moesaic.mixture.fitting import Progress
 from moesaic.mixture.noisy_fit import NoisyConfig
 
 

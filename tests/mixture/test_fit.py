@@ -10,7 +10,8 @@ import torch
 
 from moesaic.errors import ArgumentError, LimitError, PictureError
 from moesaic.metrics import psnr
-from moesaic.mixture.fit import FitConfig, Progress, fit
+from moesaic.mixture.fit import fit
+from moesaic.mixture.fitting import FitConfig, Progress
 from moesaic.mixture.render import render
 
 

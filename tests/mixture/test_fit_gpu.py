@@ -17,8 +17,9 @@ from moesaic.mixture import render as module
 from moesaic.mixture.backends import cpu, descent, gpu, gpu_descent, gpu_gather
 from moesaic.mixture.backends.cover import cover
 from moesaic.mixture.backends.gpu_canvas import canvas
-from moesaic.mixture.fit import FitConfig, fit, fit_pixels
+from moesaic.mixture.fit import fit, fit_pixels
 from moesaic.mixture.fit_many import fit_many
+from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.render import force_backend, render
 
 DEVICE = torch.device("cpu" if gpu.interpreted() else "cuda")

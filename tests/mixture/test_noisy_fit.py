@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moesaic.mixture.fit import FitConfig
+from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit, begin_with
 from moesaic.mixture.observed import Pixels
 

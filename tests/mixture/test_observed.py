@@ -10,7 +10,7 @@ import pytest
 from moesaic.mixture import start
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import cover, exact_margin
-from moesaic.mixture.fit import FitConfig, Fitting
+from moesaic.mixture.fitting import FitConfig, Fitting
 from moesaic.mixture.observed import SOFT, Pixels, Sampled, variation_slope
 from moesaic.mixture.sampling import resize
 

@@ -7,7 +7,8 @@ from moesaic.errors import ArgumentError
 from moesaic.mixture import segments, start
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import cover, exact_margin
-from moesaic.mixture.fit import STARTS, FitConfig, fit_pixels
+from moesaic.mixture.fit import fit_pixels
+from moesaic.mixture.fitting import STARTS, FitConfig
 
 
 def noise(*shape, seed=0):

@@ -19,7 +19,7 @@ from moesaic.predict.kernels import begun
 from moesaic.predict.models import DEFAULT_MODEL, make_network, registry
 from moesaic.predict.network import MixturePredictor
 from moesaic.predict.stages import coloured, compared
-from moesaic.predict.use import len_of, load_network, most_of, predict, predict_pixels
+from moesaic.predict.use import count_of, load_network, most_of, predict, predict_pixels
 from moesaic.registry import Registry
 from moesaic.weights_file import Card, write_weights
 
@@ -162,14 +162,14 @@ class TestExperts:
         check(predict(waves(5, 6), experts=120, model=network), 120, 3, 5, 6)
 
     def test_numbers_that_a_fit_would_take(self):
-        assert len_of(None, 4000) == 100
-        assert len_of(None, 1) == 1
-        assert len_of(5, 10) == 5
+        assert count_of(None, 4000) == 100
+        assert count_of(None, 1) == 1
+        assert count_of(5, 10) == 5
         assert most_of(1) == 64
         assert most_of(1000) == 4000
-        assert len_of(4000, 1000) == 4000
+        assert count_of(4000, 1000) == 4000
         with pytest.raises(ArgumentError, match="experts"):
-            len_of(4001, 1000)
+            count_of(4001, 1000)
 
     @pytest.mark.parametrize("refine", [1, 30, 120])
     @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from moesaic.cli.places import Job
-    from moesaic.mixture.fit import Progress
+    from moesaic.mixture.fitting import Progress
 
 Figures = Mapping[str, Any]
 """What is known of one finished input; the keys are those of the JSON object."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from moesaic.cli.report import Report
-    from moesaic.mixture.fit import Progress
+    from moesaic.mixture.fitting import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,21 +2,31 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
-from moesaic.cli.options import Quiet, positive
+from moesaic.cli.options import Quiet
 from moesaic.cli.training_run import (
     AsJson,
+    Average,
+    Clip,
+    Data,
     Device,
+    HeldOut,
+    Minutes,
+    Piece,
     Precision,
     Rate,
     Resume,
     RunFolder,
     Seed,
+    Shrink,
+    Start,
+    Steps,
+    ValidateEvery,
+    WarmUp,
     WeightDecay,
     read_options,
     read_shares,
@@ -28,44 +38,31 @@ from moesaic.errors import ArgumentError
 
 @ending
 def estimator(
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER|LIST",
-            help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
-            show_default=False,
-        ),
-    ],
+    data: Data,
     output: RunFolder,
     network: Annotated[str, typer.Option(help="An estimator of `moesaic models`.")] = "severity_net",
     options: Annotated[
         str, typer.Option(metavar="JSON", help='Of that network, such as {"hidden": 32}.', show_default="its own")
     ] = "{}",
-    start: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of that network to begin from.", show_default=False)
-    ] = None,
+    start: Start = None,
     mix: Annotated[
         str, typer.Option(metavar="NAME=SHARE,...", help="Sorts of inputs: wild is the second-order chain.")
     ] = "wild=.4,noise=.15,blur=.12,jpeg=.18,resolution=.05,clean=.1",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")
-    ] = None,
-    minutes: Annotated[
-        float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
-    ] = None,
-    piece: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    piece: Piece = None,
     crop: Annotated[int, typer.Option(min=16, help="Side of what a step sees, px; clean crops are up to 4x.")] = 80,
     batch: Annotated[int, typer.Option(min=2, help="Crops in a step.")] = 32,
-    shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
+    shrink: Shrink = 0.5,
     rate: Rate = 2e-3,
-    warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 100,
+    warm_up: WarmUp = 100,
     weight_decay: WeightDecay = 1e-2,
-    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
+    clip: Clip = 1.0,
     order: Annotated[float, typer.Option(min=0, help="Weight of the loss on the order of pairs.")] = 0.3,
-    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.99,
+    average: Average = 0.99,
     precision: Precision = "float32",
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.06,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 500,
+    held_out: HeldOut = 0.06,
+    validate_every: ValidateEvery = 500,
     seed: Seed = 0,
     resume: Resume = True,
     device: Device = "auto",

@@ -2,7 +2,6 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,10 +10,21 @@ from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
 from moesaic.cli.options import Quiet, positive
 from moesaic.cli.training_run import (
     AsJson,
+    Average,
+    Clip,
+    Data,
+    HeldOut,
+    Minutes,
+    Piece,
     Rate,
     Resume,
     RunFolder,
     Seed,
+    Shrink,
+    Start,
+    Steps,
+    ValidateEvery,
+    WarmUp,
     WeightDecay,
     read_options,
     tell,
@@ -25,22 +35,13 @@ from moesaic.errors import ArgumentError
 
 @ending
 def predict(
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER|LIST",
-            help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
-            show_default=False,
-        ),
-    ],
+    data: Data,
     output: RunFolder,
     network: Annotated[str, typer.Option(help="A predictor of `moesaic models`.")] = "mixture_predictor",
     options: Annotated[
         str, typer.Option(metavar="JSON", help='Of that network, such as {"hidden": 64}.', show_default="its own")
     ] = "{}",
-    start: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of that network to begin from.", show_default=False)
-    ] = None,
+    start: Start = None,
     stages: Annotated[int, typer.Option(min=1, max=64, help="How often the kernels move.")] = 8,
     unlock: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the run in which the number of stages rises to all.")
@@ -52,23 +53,19 @@ def predict(
     sparsest: Annotated[float, positive("Pixels for each kernel, at the most.", "PX")] = 160.0,
     teacher: Annotated[str, typer.Option(help="render, or optimise: where steps of a fit lead.")] = "render",
     teacher_steps: Annotated[int, typer.Option(min=1, help="Of that fit.")] = 20,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")
-    ] = None,
-    minutes: Annotated[
-        float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
-    ] = None,
-    piece: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    piece: Piece = None,
     crop: Annotated[int, typer.Option(min=32, help="Side of a crop, px.")] = 144,
     batch: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 2,
-    shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
+    shrink: Shrink = 0.5,
     rate: Rate = 2e-3,
-    warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 200,
+    warm_up: WarmUp = 200,
     weight_decay: WeightDecay = 0.0,
-    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
-    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 1000,
+    clip: Clip = 1.0,
+    average: Average = 0.999,
+    held_out: HeldOut = 0.02,
+    validate_every: ValidateEvery = 1000,
     seed: Seed = 0,
     resume: Resume = True,
     as_json: AsJson = False,

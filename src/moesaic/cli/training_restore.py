@@ -2,21 +2,31 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
-from moesaic.cli.options import Quiet, positive
+from moesaic.cli.options import Quiet
 from moesaic.cli.training_run import (
     AsJson,
+    Average,
+    Clip,
+    Data,
     Device,
+    HeldOut,
+    Minutes,
+    Piece,
     Precision,
     Rate,
     Resume,
     RunFolder,
     Seed,
+    Shrink,
+    Start,
+    Steps,
+    ValidateEvery,
+    WarmUp,
     WeightDecay,
     read_options,
     read_shares,
@@ -28,33 +38,20 @@ from moesaic.errors import ArgumentError
 
 @ending
 def restore(
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER|LIST",
-            help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
-            show_default=False,
-        ),
-    ],
+    data: Data,
     output: RunFolder,
     network: Annotated[str, typer.Option(help="A restoration network of `moesaic models`.")] = "moce_lite",
     options: Annotated[
         str, typer.Option(metavar="JSON", help='Of that network, such as {"width": 40}.', show_default="its own")
     ] = "{}",
-    start: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of that network to begin from.", show_default=False)
-    ] = None,
+    start: Start = None,
     mix: Annotated[
         str | None,
         typer.Option(metavar="NAME=SHARE,...", help="Kinds of damage, such as noise=2,jpeg=1.", show_default="all"),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")
-    ] = None,
-    minutes: Annotated[
-        float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
-    ] = None,
-    piece: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    piece: Piece = None,
     crop: Annotated[int, typer.Option(min=8, help="Side of what a step sees, px.")] = 96,
     late_crop: Annotated[
         int | None, typer.Option(min=8, help="Side in the last part of the run, px.", show_default="as before")
@@ -62,11 +59,11 @@ def restore(
     late_share: Annotated[float, typer.Option(min=0, max=1, help="That part, as a share of the steps.")] = 0.15,
     batch: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 16,
     grey: Annotated[float, typer.Option(min=0, max=1, help="Share of the crops that are grey.")] = 0.0,
-    shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
+    shrink: Shrink = 0.5,
     rate: Rate = 1e-3,
-    warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 200,
+    warm_up: WarmUp = 200,
     weight_decay: WeightDecay = 1e-4,
-    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
+    clip: Clip = 1.0,
     pixel_loss: Annotated[str, typer.Option(help="charbonnier, l1 or decibel.")] = "charbonnier",
     floor_begin: Annotated[
         float, typer.Option(min=0, help="Error below which decibel sees no gain at first; it falls to 3e-5.")
@@ -78,10 +75,10 @@ def restore(
     explore_end: Annotated[float, typer.Option(min=0, max=1, help="And at the end.")] = 1.0,
     trials: Annotated[int, typer.Option(min=1, help="Crops that teach gates which learn last.")] = 6000,
     tolerance: Annotated[float, typer.Option(min=0, help="dB that their choice may lose for speed.")] = 0.05,
-    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
+    average: Average = 0.999,
     precision: Precision = "auto",
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 2000,
+    held_out: HeldOut = 0.02,
+    validate_every: ValidateEvery = 2000,
     seed: Seed = 0,
     resume: Resume = True,
     device: Device = "auto",

@@ -10,12 +10,35 @@ import typer
 
 from moesaic.cli.endings import one_line, say
 from moesaic.cli.news import News
+from moesaic.cli.options import positive
 from moesaic.errors import ArgumentError
 
 if TYPE_CHECKING:
     from moesaic.training.progress import ProgressCallback
 
 RunFolder = Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)]
+Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="FOLDER|LIST",
+        help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
+        show_default=False,
+    ),
+]
+Start = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Weights of that network to begin from.", show_default=False)
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")]
+Minutes = Annotated[
+    float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
+]
+Piece = Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")]
+Shrink = Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")]
+WarmUp = Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")]
+Clip = Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")]
+Average = Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")]
+HeldOut = Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")]
+ValidateEvery = Annotated[int, typer.Option(min=1, help="Steps between two tests.")]
 Rate = Annotated[float, typer.Option(min=0, help="Learning rate.")]
 WeightDecay = Annotated[float, typer.Option(min=0, help="Of kernels; biases and norms have none.")]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 on CUDA.")]

@@ -8,15 +8,25 @@ from typing import Annotated
 import typer
 
 from moesaic.cli.endings import ALL_DONE, INTERRUPTED, ending
-from moesaic.cli.options import Quiet, positive
+from moesaic.cli.options import Quiet
 from moesaic.cli.training_run import (
     AsJson,
+    Average,
+    Clip,
+    Data,
     Device,
+    HeldOut,
+    Minutes,
+    Piece,
     Precision,
     Rate,
     Resume,
     RunFolder,
     Seed,
+    Shrink,
+    Steps,
+    ValidateEvery,
+    WarmUp,
     WeightDecay,
     read_options,
     read_shares,
@@ -28,14 +38,7 @@ from moesaic.errors import ArgumentError
 
 @ending
 def upscale(
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER|LIST",
-            help="Clean pictures: a folder, or a text file with a path in each line, relative to the file.",
-            show_default=False,
-        ),
-    ],
+    data: Data,
     output: RunFolder,
     network: Annotated[str, typer.Option(help="An upscaler of `moesaic models`.")] = "compact_upscaler",
     options: Annotated[
@@ -59,25 +62,21 @@ def upscale(
     ] = "estimator",
     balance: Annotated[str, typer.Option(help="Of the ranks' use: degradation, plain or none.")] = "degradation",
     balance_weight: Annotated[float, typer.Option(min=0, help="Its weight.")] = 0.01,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the whole run; as many as fit into --minutes without it.")
-    ] = None,
-    minutes: Annotated[
-        float | None, positive("Of the whole run: the speed is measured once, and steps are planned.", "MINUTES")
-    ] = None,
-    piece: Annotated[float | None, positive("Stop after so much time; the same command goes on.", "MINUTES")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    piece: Piece = None,
     crop: Annotated[int, typer.Option(min=8, help="Side of what a step sees, px of the input.")] = 48,
     batch: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 16,
-    shrink: Annotated[float, typer.Option(min=0, max=1, help="Chance of a crop at half its picture's size.")] = 0.5,
+    shrink: Shrink = 0.5,
     rate: Rate = 1e-3,
     router_rate: Annotated[float, typer.Option(min=0, help="That of routers, times the rate.")] = 3.0,
-    warm_up: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")] = 200,
+    warm_up: WarmUp = 200,
     weight_decay: WeightDecay = 0.0,
-    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient.")] = 1.0,
-    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
+    clip: Clip = 1.0,
+    average: Average = 0.999,
     precision: Precision = "auto",
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is only tested on.")] = 0.02,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between two tests.")] = 1000,
+    held_out: HeldOut = 0.02,
+    validate_every: ValidateEvery = 1000,
     seed: Seed = 0,
     resume: Resume = True,
     device: Device = "auto",

@@ -22,7 +22,8 @@ from moesaic.errors import ArgumentError, LimitError
 from moesaic.files import atomic_write, refuse_existing
 from moesaic.image import Picture, PictureSource, read_picture
 from moesaic.metrics import bits_per_pixel, psnr, ssim
-from moesaic.mixture.fit import PIXELS_PER_EXPERT, Progress, fit_pixels
+from moesaic.mixture.fit import PIXELS_PER_EXPERT, fit_pixels
+from moesaic.mixture.fitting import Progress
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import render
@@ -87,8 +88,8 @@ def encode(
         order: 0 for constant experts, 1 for linear ones.
         seed: of the random start.
         steps: gradient steps of each fit instead of a time.
-        fast: predict the mixture with a network instead of fitting it (`moesaic.predict`); in well under a second for
-            most pictures.
+        fast: predict the mixture with a network instead of fitting it (`moesaic.predict`), in a fraction of
+            the time.
         refine: with `fast`: steps of a fit that goes on from the prediction.
         model: with `fast`: a predictor, or its weights, instead of those that ship.
         progress: told about each step; returning True goes on with what has been fitted by then.
@@ -340,7 +341,7 @@ class _Encoding:
         raise LimitError(f"{goal:g} dB cannot be hit with this picture: the nearest file has {best.psnr:.2f} dB")
 
     def _coarser(self, fitted: Mixture, goal: float) -> _Made:
-        """The file of a fit that is too good, whose steps are halved and doubled until it is as good as asked for."""
+        """The file of a fit that is too good, with coarser steps, found by bisection."""
         fine, coarse = 1.0, 2.0 * _COARSEST
         best = self.attempt(fitted, coarse)
         for _ in range(10):

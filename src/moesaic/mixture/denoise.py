@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture import colours
 from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
-from moesaic.mixture.fit import FitConfig, Progress
+from moesaic.mixture.fitting import FitConfig, Progress
 from moesaic.mixture.leftover import give_back, weigh_cosines
 from moesaic.mixture.noise import clipped_moments, estimate_noise
 from moesaic.mixture.noisy_fit import NoisyConfig, NoisyFit
@@ -24,7 +24,7 @@ from moesaic.mixture.observed import Pixels
 
 if TYPE_CHECKING:
     from moesaic.image import PictureSource
-    from moesaic.mixture.fit import Callback
+    from moesaic.mixture.fitting import Callback
     from moesaic.mixture.model import Mixture
     from moesaic.picture import Picture
 

@@ -21,7 +21,7 @@ from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
-from moesaic.mixture.fit import Callback, FitConfig, Fitting, Progress
+from moesaic.mixture.fitting import Callback, FitConfig, Fitting, Progress
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.observed import Pixels, Sampled
 from moesaic.mixture.render import PIXEL_LIMIT, render

@@ -27,7 +27,7 @@ from moesaic.mixture.backends import gpu, gpu_descent, gpu_gather, gpu_survey
 from moesaic.mixture.backends.cover import exact_margin
 from moesaic.mixture.backends.gpu_canvas import Canvas, canvas
 from moesaic.mixture.backends.gpu_lists import Lists, list_kernels, rounded
-from moesaic.mixture.fit import FitConfig, Progress, starter
+from moesaic.mixture.fitting import FitConfig, Progress, starter
 from moesaic.mixture.gpu_growth import GONE, State
 from moesaic.mixture.model import Mixture
 

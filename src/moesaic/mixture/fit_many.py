@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError
-from moesaic.mixture.fit import PIXELS_PER_EXPERT, STEPS, FitConfig, fit_pixels
+from moesaic.mixture.fit import PIXELS_PER_EXPERT, STEPS, fit_pixels
+from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import fitting_device
 

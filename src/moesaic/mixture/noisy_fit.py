@@ -16,7 +16,7 @@ import numpy as np
 
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import exact_margin
-from moesaic.mixture.fit import Fitting
+from moesaic.mixture.fitting import Fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Pictures to mixtures in one pass: a network that says where kernels belong, in stages.
+"""Pictures to mixtures in one pass: a network that takes kernels to where they belong, in stages.
 
 `moesaic.predict` is this folder and a call at once: `moesaic.predict("photo.jpg")` is `moesaic.predict.use.predict`.
 """

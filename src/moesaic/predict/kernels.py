@@ -28,8 +28,6 @@ BEYOND = 0.05  # of the longer side: how far outside the canvas centres may go, 
 SHARPEST, WIDEST = 5.0, 1e-3  # 1/px, of a factor's diagonal: what a fit allows, and what a render needs
 _POWER = 0.65  # of the squared error, in the density of new kernels: as a start's power of the gradient
 _EVEN = 0.05  # share of the new kernels that are spread evenly
-
-
 _TENSORS = ("centres", "factors", "log_priors", "colours", "change")
 
 

@@ -15,6 +15,7 @@ from moesaic.errors import ArgumentError
 from moesaic.mixture import colours
 from moesaic.mixture.backends import curved
 from moesaic.mixture.backends.cover import cover
+from moesaic.mixture.observed import DAMPING
 from moesaic.predict.kernels import Kernels, begun, detached, grown, held, moved
 from moesaic.predict.network import MOST_STAGES
 from moesaic.predict.views import view
@@ -31,7 +32,6 @@ SHARES = (1.0,) * 8
 """Of all kernels, how many there are in each stage."""
 
 MARGIN = 8.0  # between logits, for the lists of a stage; as of a fit
-_DAMPING = 0.05  # of the colours in closed form, px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,5 +151,5 @@ def coloured(
     threads: int,
 ) -> Kernels:
     """With the colours that bring them closest to the picture, as far as so many steps go."""
-    found = colours.solve(kernels.packed(), picture, steps=steps, damping=_DAMPING, margin=MARGIN, threads=threads)
+    found = colours.solve(kernels.packed(), picture, steps=steps, damping=DAMPING, margin=MARGIN, threads=threads)
     return replace(kernels, colours=torch.from_numpy(found))

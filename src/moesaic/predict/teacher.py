@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from moesaic.mixture.fit import FitConfig, Fitting
+from moesaic.mixture.fitting import FitConfig, Fitting
 from moesaic.mixture.observed import Pixels
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def train_predict(
     *,
     piece: float | None = None,
     resume: bool = True,
-    device: str | torch.device = "auto",
+    device: str | torch.device = "cpu",
     progress: ProgressCallback | None = None,
 ) -> Trained:
     """Train a network that predicts mixtures; see `moesaic.training.on_pictures.train_on_pictures`.
@@ -36,12 +36,12 @@ def train_predict(
         recipe: everything that defines the run.
         piece: minutes after which this call stops at the next step; the run's end when None.
         resume: go on with a run that `out` holds; False starts anew and replaces it.
-        device: "auto", "cpu", "cuda"...
+        device: the CPU, on which all stages are computed.
         progress: told where the run stands, after each step.
 
     Raises:
-        ArgumentError: neither steps nor minutes, a device other than the CPU, or a folder that cannot be written
-            to.
+        ArgumentError: neither steps nor minutes, a device other than the CPU, or a folder that
+            cannot be written to.
         PictureError: no picture is there that can be read and is large enough.
         TrainingError: the loss or the weights stopped being numbers, `out` holds a run of another recipe, or another
             run is training there.

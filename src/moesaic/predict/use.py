@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moesaic.image import PictureSource
-    from moesaic.mixture.fit import Callback
+    from moesaic.mixture.fitting import Callback
     from moesaic.predict.kernels import Kernels
     from moesaic.registry import Registry
 
@@ -61,7 +61,7 @@ def predict(
         experts: number of kernels; one for every 40 pixels unless given.
         model: the name of trained weights, a file that a training run wrote or its folder, or a network on the CPU. The
             shipped model unless given.
-        stages: how often the kernels move; each stage costs about as much as two steps of a fit.
+        stages: how often the kernels move; each stage costs about as much as four steps of a fit.
         colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
         refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
         seed: of the places where kernels begin.
@@ -110,7 +110,7 @@ def predict_pixels(
     registry: Registry = _registry,
 ) -> Mixture:
     """`predict` for pixels that have been read already; see there."""
-    count = len_of(experts, pixels.shape[1] * pixels.shape[2])
+    count = count_of(experts, pixels.shape[1] * pixels.shape[2])
     for name, value in (("colours", colours), ("refine", refine), ("seed", seed)):
         if not is_whole(value, 0):
             raise ArgumentError(f"{name} is a whole number from 0, not {value!r}")
@@ -128,9 +128,8 @@ def predict_pixels(
             kernels = advanced(network, kernels, colour, compared(kernels, colour, busy), stage, busy)
     if colours and len(pixels) == 3:
         kernels = coloured(kernels, colour, colours, busy)
-    if not all(
-        bool(getattr(kernels, name).isfinite().all()) for name in ("centres", "factors", "log_priors", "colours")
-    ):
+    numbers = (kernels.centres, kernels.factors, kernels.log_priors, kernels.colours)
+    if not all(bool(value.isfinite().all()) for value in numbers):
         raise ModelError("the weights of this model give no finite mixture; train it anew, or take another")
     found = _mixture_of(kernels, pixels, colours)
     if not refine:
@@ -138,7 +137,7 @@ def predict_pixels(
     return fit_pixels(pixels, experts=count, steps=refine, seed=seed, threads=busy, progress=progress, begin=found)
 
 
-def len_of(experts: int | None, pixels: int) -> int:
+def count_of(experts: int | None, pixels: int) -> int:
     """How many kernels are asked for.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -96,7 +97,7 @@ class PictureRecipe(Protocol):
         """The same as JSON values."""
 
 
-class PictureRun:
+class PictureRun(ABC):
     """The base of such runs: a subclass says what a step's loss is (`take_step`), and how good it is (`validate`).
 
     Args:
@@ -142,13 +143,13 @@ class PictureRun:
         """The learning rate of the last step."""
         return self.plan.rate * self._schedule.factor(self.step - 1)
 
+    @abstractmethod
     def take_step(self) -> object:
         """One batch: forward, backward, update. Every draw follows from the seed, the process and the step's number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self, log: Log | Silence, pace: Pace) -> None:
         """Score the model as it is on held-out pictures, if there are any, and write that into the log."""
-        raise NotImplementedError
 
     def figures(self) -> dict[str, Any]:
         """What the log is told of the steps since the last call: the means of what was counted."""
@@ -182,6 +183,7 @@ class PictureRun:
         """A copy of those that the model has."""
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
+    @abstractmethod
     def card(self, name: str, config: dict[str, Any]) -> Card:
         """What is to be known of the weights.
 
@@ -189,7 +191,6 @@ class PictureRun:
             name: of the weights.
             config: what a checkpoint must agree with.
         """
-        raise NotImplementedError
 
     def update(
         self,
