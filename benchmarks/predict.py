@@ -21,12 +21,13 @@ from benchmarks.record import ROOT, Record, Row
 from moesaic.codec.file import decode_bytes, write_plan
 from moesaic.codec.quantise import Steps
 from moesaic.codec.refit import refit
+from moesaic.mixture import colours
 from moesaic.mixture.backends.threads import default_threads
 from moesaic.mixture.fit import fit
 from moesaic.mixture.fitting import FitConfig
 from moesaic.mixture.render import render
-from moesaic.predict.use import STAGES as SHIPPED
-from moesaic.predict.use import load_network, predict
+from moesaic.mixture.start import begin as begun_by_hand
+from moesaic.predict.use import load_network, predict, surplus_of
 
 if TYPE_CHECKING:
     from moesaic.image import Picture
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 PARTS = ("curve", "long", "rates", "kinds", "large")
 FIT_STEPS = (1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 200)
 STAGES = (1, 2, 3, 4, 6, 8, 10, 12)
-REFINED = (10, 25, 50, 100, 200)  # steps after the shipped number of stages
+REFINED = (8, 15, 16, 24, 40, 64, 88, 100, 130, 160, 200)  # steps after as many stages as a refinement takes
+BENT = (8, 16, 24, 40, 64, 88, 100, 130, 160, 200)  # the same steps from the start of a fit, without a network
 OTHERS = {"segments": (1, 5, 10, 20, 30, 50, 80, 120, 200), "even": (1, 10, 50, 200)}  # starts, and steps from them
 LONG = (3.0, 10.0, 60.0)  # seconds of fitting
 SPARSE = (20, 30, 40, 60, 100, 160)  # px for each kernel, of the files
@@ -87,7 +89,7 @@ class _Bench:
     def warm_up(self) -> None:
         picture = np.random.default_rng(0).random((40, 56, 3), dtype=np.float32)
         fitted = [self.fitted(picture, 40, steps, start) for start in ("gradient", *OTHERS) for steps in (2, 120)]
-        for make in (*fitted, self.predicted(picture, 40, 2, 120)):
+        for make in (*fitted, *(self.predicted(picture, 40, 2, steps) for steps in (20, 120))):
             make()
 
     def fitted(self, picture: Any, experts: int, steps: int, start: str = "gradient") -> Maker:
@@ -96,7 +98,18 @@ class _Bench:
             picture, experts=experts, steps=steps, config=config, threads=self.threads, device="cpu", seed=0
         )
 
-    def predicted(self, picture: Any, experts: int, stages: int, refine: int = 0) -> Maker:
+    def bent(self, picture: Picture, experts: int, steps: int) -> Maker:
+        """The steps of a refinement from the places where a prediction begins too, without its stages."""
+
+        def make() -> Mixture:
+            pixels = np.ascontiguousarray(picture.pixels.transpose(2, 0, 1))
+            several = round(surplus_of(steps) * experts)
+            begun = colours.unpack(begun_by_hand(pixels, several, 0, np.random.default_rng(0)), *pixels.shape[:0:-1])
+            return fit(picture, experts=experts, steps=steps, begin=begun, threads=self.threads)
+
+        return make
+
+    def predicted(self, picture: Any, experts: int, stages: int | None, refine: int = 0) -> Maker:
         return lambda: predict(
             picture, experts=experts, model=self.network, stages=stages, refine=refine, threads=self.threads
         )
@@ -114,7 +127,9 @@ class _Bench:
         for stages in STAGES:
             ways[f"predict/{stages}"] = self.predicted(picture, self.experts, stages)
         for steps in REFINED:
-            ways[f"refine/{steps}"] = self.predicted(picture, self.experts, SHIPPED, steps)
+            ways[f"refine/{steps}"] = self.predicted(picture, self.experts, None, steps)
+        for steps in BENT:
+            ways[f"bent/{steps}"] = self.bent(picture, self.experts, steps)
         self.record.put("curve", source.name, {"picture": source.name, "points": self._points(picture, ways)})
 
     def long(self, source: Source) -> None:
@@ -170,7 +185,7 @@ class _Bench:
         experts = max(1, picture.width * picture.height // 40)
         ways = {f"fit/{steps}": self.fitted(picture, experts, steps) for steps in (10, 50, 200)}
         ways["predict/8"] = self.predicted(picture, experts, 8)
-        ways |= {f"refine/{steps}": self.predicted(picture, experts, 8, steps) for steps in (50, 200)}
+        ways |= {f"refine/{steps}": self.predicted(picture, experts, None, steps) for steps in (50, 200)}
         row = {"picture": source.name, "width": picture.width, "height": picture.height, "experts": experts}
         self.record.put("kinds", source.name, row | {"points": self._points(picture, ways)})
 
@@ -182,7 +197,7 @@ class _Bench:
         experts = max(1, picture.width * picture.height // 40)
         ways = {f"fit/{steps}": self.fitted(picture, experts, steps) for steps in (10, 30, 100)}
         ways["predict/8"] = self.predicted(picture, experts, 8)
-        ways["refine/50"] = self.predicted(picture, experts, 8, 50)
+        ways["refine/50"] = self.predicted(picture, experts, None, 50)
         row = {"picture": source.name, "width": picture.width, "height": picture.height, "experts": experts}
         self.record.put("large", source.name, row | {"points": self._points(picture, ways)})
 

@@ -25,6 +25,7 @@ WAYS = {
     "predict": "network, more and more stages",
     "refine": "network, then steps of a fit",
     "fit": "fit from its own start",
+    "bent": "the same steps without a network",
     "segments": "fit from superpixels",
     "even": "fit from an even grid",
 }
@@ -88,7 +89,7 @@ def _ours(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
 
 def _theirs(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
     """Of every start made by hand: the best of them counts at every time."""
-    made = ("fit", "segments", "even")
+    made = ("fit", "bent", "segments", "even")
     return {name: [point for way in made for point in found.get(way, {}).get(name, [])] for name in found["fit"]}
 
 

@@ -250,6 +250,41 @@ class TestBegin:
     def test_is_better_than_as_many_steps_of_a_fresh_fit(self, small, begun):
         assert quality(fit(small, begin=begun, steps=20), small) > quality(fit(small, experts=40, steps=20), small)
 
+    def test_a_short_one_is_ahead_of_a_fresh_one_with_as_many_more(self, small, begun):
+        assert quality(fit(small, begin=begun, steps=20), small) > quality(fit(small, experts=40, steps=30 + 40), small)
+
+    @pytest.mark.parametrize("steps", [1, 40, 90, 200])
+    def test_is_told_after_each_step(self, small, begun, steps):
+        told = []
+        fit(small, begin=begun, steps=steps, progress=told.append)
+        assert [p.step for p in told] == list(range(1, steps + 1))
+        assert {p.steps for p in told} == {steps}
+        assert told[-1].seconds_left == pytest.approx(0.0)
+
+    @pytest.mark.parametrize("at", [1, 30, 130])
+    def test_can_stop(self, small, begun, at):
+        told = []
+        mixture = fit(small, begin=begun, experts=35, steps=140, progress=lambda p: told.append(p) or p.step == at)
+        assert len(told) == at
+        assert len(mixture) == 35
+
+    @pytest.mark.parametrize("steps", [12, 120])
+    def test_same_bytes_for_any_threads(self, small, begun, steps):
+        assert same(fit(small, begin=begun, steps=steps, threads=1), fit(small, begin=begun, steps=steps, threads=3))
+
+    @pytest.mark.parametrize("order", [0, 1])
+    def test_order(self, small, order):
+        begun = fit(small, experts=30, steps=10, order=order)
+        after = fit(small, begin=begun, steps=40, order=order)
+        assert after.order == order
+        assert quality(after, small) > quality(begun, small)
+
+    def test_more_time_than_a_brief_fit_takes(self, small, begun):
+        told = []
+        after = fit(small, begin=begun, seconds=1.5, progress=told.append)
+        assert quality(after, small) > quality(begun, small)
+        assert {p.steps for p in told} == {None}
+
     def test_time_can_be_spent(self, small, begun):
         assert len(fit(small, begin=begun, seconds=0.05)) == 40
 

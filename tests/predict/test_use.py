@@ -276,7 +276,7 @@ class TestArguments:
         ("name", "values"),
         [
             ("experts", [0, -1, 2.5, True, "7", 10**9, float("nan")]),
-            ("stages", [0, -1, 65, 1.5, True, "8", None]),
+            ("stages", [0, -1, 65, 1.5, True, "8"]),
             ("colours", [-1, 1.5, True, "4", None]),
             ("refine", [-1, 1.5, True, "4", None]),
             ("seed", [-1, 1.5, True, "4", None]),

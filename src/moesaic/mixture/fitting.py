@@ -6,8 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,22 @@ from numpy.typing import NDArray
 
 from moesaic.errors import ArgumentError, LimitError
 from moesaic.mixture import colours, growth, segments, start
-from moesaic.mixture.backends import cpu, descent
+from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
-from moesaic.mixture.backends.threads import run
+from moesaic.mixture.descents import Adam, Bounds, Descent, Gait, GaussNewton
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
-from moesaic.mixture.observed import Observed
+from moesaic.mixture.observed import Observed, Pixels
 from moesaic.mixture.render import check
 
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
-_EASED = 30  # steps; shorter fits from a mixture take shorter steps
+BRIEF = 90  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
+_LAST = (16, 8)  # steps by curvature at the end of a longer one: an eighth of all, and so many at the least
+_APART = (4, 12)  # steps between rounds of moves by curvature, a fifth of all where that is between
+_FEW = 3  # steps of conjugate gradients after steps by curvature, which leave little to find
+_AROUND = 1.25  # time of a step with all around it, against that of its slope
+_EASED = 30  # steps; shorter fits by Adam from a mixture take shorter steps
 STARTS = {"gradient": start.begin, "segments": segments.begin, "even": start.begin_even}
 
 
@@ -53,7 +56,7 @@ class FitConfig:
     settled: float = 0.5  # share of the fit after which only the number asked for is left
     sharpest: float = 5.0  # 1/px
     beyond: float = 0.05  # of the longer side: how far outside the canvas centres may go
-    again: float = 0.55  # steps of a fit that goes on from a mixture, against those of a fresh one
+    again: float = 0.8  # steps of a fit that goes on from a mixture, against those of a fresh one
     solve: int = 8  # steps of conjugate gradients on the colours at the end
 
 
@@ -97,6 +100,7 @@ class Fitting:
     observed: Observed
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False
+    _taken: int = field(default=0, init=False)
     packed: cpu.Packed = field(init=False)
 
     def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
@@ -106,25 +110,46 @@ class Fitting:
         self.descend(experts, steps=steps, seconds=seconds, phase=phase)
 
     def go_on(self, begin: Mixture, experts: int, *, steps: int | None, seconds: float | None) -> None:
-        """Descend from a mixture, with shorter steps; a short fit moves no kernel elsewhere, and none makes it worse.
+        """Descend from a mixture: by curvature where there is little time, else with shorter steps of Adam first.
+
+        With as many kernels as there were, none makes it worse.
 
         Raises:
             ArgumentError: the mixture's numbers grow without bound.
         """
         still = begin.detach().to(device="cpu", dtype=torch.float32)
         self.packed = colours.pack(still).copy()
-        before, first = self.packed.copy(), self.psnr()
-        rate = self.config.again
-        if steps is not None and steps < 4 * self.config.apart:
-            self.config = replace(self.config, until=0.0)
-            rate *= min(1.0, steps / _EASED)  # Adam's first steps are as long for settled numbers as for others
-        self.descend(experts, steps=steps, seconds=seconds, rate=rate)
+        before, first = self.packed.copy(), self._error()
+        if isinstance(self.observed, Pixels) and not self.packed.order:
+            self._go_on_bending(self.observed, experts, steps, seconds)
+        else:
+            rate = self.config.again
+            if steps is not None and steps < 4 * self.config.apart:
+                self.config = replace(self.config, until=0.0)
+                rate *= min(1.0, steps / _EASED)  # Adam's first steps are as long for settled numbers as for others
+            self.descend(experts, steps=steps, seconds=seconds, rate=rate)
         try:
             check(self.mixture())
         except ArgumentError as cause:
             raise ArgumentError(f"begin cannot be fitted: {cause}") from None
-        if experts == len(before.centres) and not self.psnr() >= first:
+        if experts == len(before.centres) and not self._error() <= first:
             self.packed = before
+
+    def _go_on_bending(self, observed: Pixels, experts: int, steps: int | None, seconds: float | None) -> None:
+        lasts = self._step_seconds() if seconds is not None else 1.0
+        planned = steps if steps is not None else int((seconds or 0.0) / lasts)
+        if planned < BRIEF:
+            apart = max(_APART[0], min(_APART[1], planned // 5))
+            self._walk(self._by_curvature(observed), experts, steps=steps, seconds=seconds, apart=apart)
+        else:
+            last = max(_LAST[0], planned // _LAST[1])
+            most, until = (planned - last, None) if seconds is None else (None, seconds - last * lasts)
+            self._walk(self.by_adam(self.config.again), experts, steps=most, seconds=until, more=last)
+            if len(self.packed.centres) > experts:
+                self._resize(experts)
+            way, timed = self._by_curvature(observed), seconds is not None
+            self._walk(way, experts, steps=last, seconds=None, apart=last + 1, timed=timed)
+        self._settle(experts, _FEW)
 
     def place(self, kernels: int) -> None:
         """Begin with so many kernels, where the configuration wants them."""
@@ -149,46 +174,65 @@ class Fitting:
         self, experts: int, *, steps: int | None, seconds: float | None, rate: float = 1.0, phase: str = "fit"
     ) -> None:
         """Adam on all parameters under a cosine, with rounds of pruning and moves; then colours in closed form."""
+        self._taken = 0
+        self._walk(self.by_adam(rate), experts, steps=steps, seconds=seconds, phase=phase)
+        self._settle(experts, self.config.solve)
+
+    def _walk(
+        self,
+        way: Descent,
+        experts: int,
+        *,
+        steps: int | None,
+        seconds: float | None,
+        apart: int | None = None,  # steps between rounds at least
+        more: int = 0,  # steps that are to come after these
+        timed: bool = False,  # whether a time is spent on the whole
+        phase: str = "fit",
+    ) -> None:
+        """Steps downhill, with rounds of pruning and moves."""
         c = self.config
+        least = c.apart if apart is None else apart
         surplus = len(self.packed.centres) - experts
-        rates = self._rates() * rate
-        first = np.zeros((len(self.packed.centres), len(rates)), np.float32)
-        second = np.zeros_like(first)
         began = time.perf_counter()
         listed: Cover | None = None
         done, count, last_move = 0.0, 0, 0
         while done < 1.0 and not self.stopped:
-            if listed is None or count % c.relist == 0:
+            fresh = listed is None or count % c.relist == 0
+            if listed is None or fresh:
                 listed = self.list_kernels(c.margin)
-            error, slope = self.observed.error(self.packed, listed, self.threads)
+            error = way.look(self.packed, listed, fresh=fresh)
             count += 1
             spent = time.perf_counter() - began
             done = count / steps if steps is not None else spent / (seconds or 1.0)
-            now = rates * (0.51 + 0.49 * math.cos(math.pi * min(done, 1.0)))
-            self._step(slope, first, second, now.astype(np.float32), count)
-            gap = max(c.apart, int((steps or count / max(done, 1e-6)) / c.rounds))
+            way.go(self.packed, 0.51 + 0.49 * math.cos(math.pi * min(done, 1.0)))
+            gap = max(least, int((steps or count / max(done, 1e-6)) / c.rounds))
             gap_share = gap * done / count
             if count - last_move >= gap and done <= c.until:
                 last_move = count
                 extra = round(surplus * max(0.0, 1.0 - (done + gap_share) / c.settled))
-                kept = self._move(len(self.packed.centres) - experts - extra, first, second)
-                first, second, listed = first[kept], second[kept], None
+                self._move(len(self.packed.centres) - experts - extra, way)
+                listed = None
+            self._taken += 1
             if self.progress is not None:
                 left = spent * (1.0 - done) / done if steps is not None else max((seconds or 0.0) - spent, 0.0)
                 quality = _decibels(error)
                 told = Progress(
-                    step=count,
-                    steps=steps,
+                    step=self._taken,
+                    steps=None if timed or steps is None else self._taken - count + steps + more,
                     seconds=time.perf_counter() - self.began,
-                    seconds_left=left,
+                    seconds_left=left + more * spent / count,
                     psnr=quality,
                     experts=len(self.packed.centres),
                     phase=phase,
                 )
                 self.stopped = bool(self.progress(told))
-        if len(self.packed.centres) > experts:  # stopped, or too short for rounds
+
+    def _settle(self, experts: int, solve: int) -> None:
+        """As many kernels as were asked for, where the way was stopped or too short for rounds; and their colours."""
+        if len(self.packed.centres) > experts:
             self._resize(experts)
-        self.packed = self.packed.with_experts(self.observed.solve(self.packed, c.solve, self.threads))
+        self.packed = self.packed.with_experts(self.observed.solve(self.packed, solve, self.threads))
 
     def reach(self, psnr: float, steps: int, seconds: float | None) -> None:
         """Search for the fewest experts that reach a PSNR: fresh fits at first, then the best one is pruned."""
@@ -233,17 +277,15 @@ class Fitting:
             best, excess = self.packed, reached - psnr
         self.packed = best or self.packed
 
-    def _move(self, fewer: int, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """One round: take away `fewer` kernels and move others; returns which are kept, for the means of Adam."""
+    def _move(self, fewer: int, way: Descent) -> None:
+        """One round: take away `fewer` kernels and move others."""
         found = self._survey()
         kept = np.ones(len(self.packed.centres), bool)
         kept[np.argsort(found.cost, kind="stable")[: max(fewer, 0)]] = False
         parents, places = growth.moves(found, self.config.moved, self.config.worth, kept)
         growth.split(self.packed, parents, places, found)
-        first[places], second[places] = 0.0, second[parents]
-        first[parents] *= 0.5
+        way.follow(parents, places, kept)
         self.packed = self.packed.chosen(kept)
-        return kept
 
     def _survey(self) -> growth.Survey:
         listed = self.list_kernels(self.config.margin)
@@ -260,31 +302,46 @@ class Fitting:
             else:
                 self.packed = growth.pruned(self.packed, min(n - experts, max(1, n // 4)), found)
 
-    def _rates(self) -> NDArray[np.float64]:
+    def by_adam(self, rate: float = 1.0) -> Adam:
+        """Adam from the kernels as they are, at such a part of the configuration's rates."""
         c, channels = self.config, self.packed.channels
         slopes = self.packed.experts.shape[1] - channels
-        return np.array(
+        rates = np.array(
             [c.rate_centre] * 2 + [c.rate_shape] * 3 + [c.rate_prior]
             + [c.rate_colour] * channels + [c.rate_slope] * slopes
         )  # fmt: skip
+        decays = (c.decay1, c.decay2)
+        bounds, threads = self._bounds(), self.threads
+        return Adam(self.observed, self.packed, rates=rate * rates, decays=decays, bounds=bounds, threads=threads)
 
-    def _step(
-        self,
-        slope: NDArray[np.float32],
-        first: NDArray[np.float32],
-        second: NDArray[np.float32],
-        rates: NDArray[np.float32],
-        count: int,
-    ) -> None:
-        p, c = self.packed, self.config
-        widest = 2.0 / max(self.target.shape[1:])
-        edges = np.linspace(0, len(p.centres), self.threads + 1).astype(int)
-        arrays = (p.centres, p.geometry, p.experts, slope, first, second, rates)
+    def _by_curvature(self, observed: Pixels) -> GaussNewton:
+        return GaussNewton(observed, self.packed, gait=Gait(), bounds=self._bounds(), threads=self.threads)
+
+    def _bounds(self) -> Bounds:
         height, width = self.target.shape[1:]
-        beyond = c.beyond * max(height, width)
-        bounds = (width + beyond, height + beyond, -beyond, -beyond)
-        numbers = (c.decay1, c.decay2, count, c.sharpest, widest, *bounds, p.channels)
-        run([partial(descent.step, int(a), int(b), *arrays, *numbers) for a, b in pairwise(edges)], self.threads)
+        longer = max(height, width)
+        beyond = self.config.beyond * longer
+        return Bounds(
+            sharpest=self.config.sharpest,
+            widest=2.0 / longer,
+            right=width + beyond,
+            bottom=height + beyond,
+            left=-beyond,
+            top=-beyond,
+        )
+
+    def _step_seconds(self) -> float:
+        """How long a step lasts here, after what is compiled has been."""
+        listed = self.list_kernels(self.config.margin)
+        self.observed.error(self.packed, listed, self.threads)
+        began = time.perf_counter()
+        self.observed.error(self.packed, listed, self.threads)
+        return max(_AROUND * (time.perf_counter() - began), 1e-6)
+
+    def _error(self) -> float:
+        """The mean squared error of what is drawn for a fit, not clipped."""
+        picture, _ = cpu.forward(self.packed, self.list_kernels(self.config.margin), self.threads)
+        return float(np.mean((picture - self.target) ** 2, dtype=np.float64))
 
 
 def _decibels(mean_square: float) -> float:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_NONE = np.empty(0, np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoisyConfig:
@@ -71,17 +73,15 @@ class NoisyFit(Fitting):
         count = max(begin_with(pixels, sigma, config), 2 * experts if experts else 0)
         self.place(count)
         noise = config.worth * (sigma / 255.0) ** 2
-        rates = self._rates()
-        first = np.zeros((count, len(rates)), np.float32)
-        second = np.zeros_like(first)
+        adam = self.by_adam()
         listed, done, resting = None, 0, -1
         while resting < config.rest:
-            if listed is None or done % self.config.relist == 0:
+            fresh = listed is None or done % self.config.relist == 0
+            if listed is None or fresh:
                 listed = self.list_kernels(self.config.margin)
-            _, slope = cpu.squared_error(self.packed, listed, self.target, self.threads)
+            adam.look(self.packed, listed, fresh=fresh)
             done += 1
-            share = 1.0 if resting < 0 else 0.51 + 0.49 * math.cos(math.pi * (resting + 1) / config.rest)
-            self._step(slope, first, second, (rates * share).astype(np.float32), done)
+            adam.go(self.packed, 1.0 if resting < 0 else 0.51 + 0.49 * math.cos(math.pi * (resting + 1) / config.rest))
             resting += resting >= 0
             if done % config.between or 2 * resting > config.rest:
                 continue
@@ -90,7 +90,8 @@ class NoisyFit(Fitting):
             before = len(self.packed.centres)
             kept = self._kept(noise, config.share, experts)
             self.packed = self.packed.chosen(kept)
-            first, second, listed = first[kept], second[kept], None
+            adam.follow(_NONE, _NONE, kept)
+            listed = None
             gone = before - len(self.packed.centres)
             if resting < 0 and (gone <= config.still * before or done >= config.longest):
                 resting = 0

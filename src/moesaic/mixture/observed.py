@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from moesaic.mixture import colours
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import Cover
+from moesaic.mixture.backends.curved import Bent, bent
 from moesaic.mixture.sampling import Sampling
 
 Floats = NDArray[np.float32]
@@ -45,6 +46,10 @@ class Pixels:
         """The mean squared error over pixels and channels, and the gradient of their sum, in one pass."""
         errors, slope = cpu.squared_error(packed, listed, self.target, threads)
         return float(errors.sum(dtype=np.float64)) / self.target.size, slope
+
+    def bent(self, packed: cpu.Packed, listed: Cover, threads: int) -> Bent:
+        """The same, and how the error bends; of experts of order 0."""
+        return bent(packed, listed, self.target, threads)
 
     def wanted(self, packed: cpu.Packed, listed: Cover, threads: int) -> Floats:  # noqa: ARG002
         """The target."""

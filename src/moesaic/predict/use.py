@@ -14,6 +14,7 @@ from moesaic.image import PIXEL_LIMIT, read_picture
 from moesaic.mixture.backends.threads import MOST_THREADS, default_threads
 from moesaic.mixture.colours import solve_colours
 from moesaic.mixture.fit import PIXELS_PER_EXPERT, fit_pixels
+from moesaic.mixture.fitting import BRIEF
 from moesaic.mixture.model import Mixture
 from moesaic.predict.kernels import begun
 from moesaic.predict.models import DEFAULT_MODEL
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from moesaic.predict.kernels import Kernels
     from moesaic.registry import Registry
 
-STAGES = 8
-"""Stages of a prediction, unless another number is asked for."""
+STAGES, FEWER = 8, 6
+"""Stages of a prediction unless another number is asked for; and fewer where a fit goes on, which is faster then."""
 
-LONG, SURPLUS = 100, 1.5
-"""From so many steps of a fit on, more kernels are predicted than asked for, and the least useful go."""
+SURPLUS = {16: 1.2, BRIEF: 1.5}
+"""Kernels that are predicted for each one asked for, from so many steps of a fit on; the least useful go."""
 
 COLOURS = 4
 """Steps of conjugate gradients on the colours in the end."""
@@ -45,7 +46,7 @@ def predict(
     *,
     experts: int | None = None,
     model: MixturePredictor | str | os.PathLike[str] | None = None,
-    stages: int = STAGES,
+    stages: int | None = None,
     colours: int = COLOURS,
     refine: int = 0,
     seed: int = 0,
@@ -61,7 +62,8 @@ def predict(
         experts: number of kernels; one for every 40 pixels unless given.
         model: the name of trained weights, a file that a training run wrote or its folder, or a network on the CPU. The
             shipped model unless given.
-        stages: how often the kernels move; each stage costs about as much as four steps of a fit.
+        stages: how often the kernels move; each stage costs about as much as four steps of a fit. 8 unless given, or 6
+            where steps of a fit follow.
         colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
         refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
         seed: of the places where kernels begin.
@@ -101,7 +103,7 @@ def predict_pixels(
     *,
     experts: int | None = None,
     model: MixturePredictor | str | os.PathLike[str] | None = None,
-    stages: int = STAGES,
+    stages: int | None = None,
     colours: int = COLOURS,
     refine: int = 0,
     seed: int = 0,
@@ -114,6 +116,8 @@ def predict_pixels(
     for name, value in (("colours", colours), ("refine", refine), ("seed", seed)):
         if not is_whole(value, 0):
             raise ArgumentError(f"{name} is a whole number from 0, not {value!r}")
+    if stages is None:
+        stages = FEWER if refine >= min(SURPLUS) else STAGES
     if not is_whole(stages, 1, MOST_STAGES):
         raise ArgumentError(f"stages is a whole number from 1 to {MOST_STAGES}, not {stages!r}")
     if threads is not None and not is_whole(threads, 1, MOST_THREADS):
@@ -122,7 +126,7 @@ def predict_pixels(
     colour = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     colour, busy = np.ascontiguousarray(colour), threads or default_threads()
     with torch.no_grad():
-        several = count if refine < LONG else min(round(SURPLUS * count), most_of(colour.shape[1] * colour.shape[2]))
+        several = min(round(surplus_of(refine) * count), most_of(colour.shape[1] * colour.shape[2]))
         kernels = begun(colour, several, np.random.default_rng(seed))
         for stage in range(stages):
             kernels = advanced(network, kernels, colour, compared(kernels, colour, busy), stage, busy)
@@ -135,6 +139,11 @@ def predict_pixels(
     if not refine:
         return found
     return fit_pixels(pixels, experts=count, steps=refine, seed=seed, threads=busy, progress=progress, begin=found)
+
+
+def surplus_of(refine: int) -> float:
+    """How many kernels are predicted for each one asked for, before so many steps of a fit."""
+    return max((more for least, more in SURPLUS.items() if refine >= least), default=1.0)
 
 
 def count_of(experts: int | None, pixels: int) -> int:

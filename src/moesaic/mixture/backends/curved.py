@@ -177,14 +177,20 @@ def _sum(first, last, kernel_start, partials, found):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _downhill(geometry, slope, found):
     for j in range(len(found)):
-        f0, f1, f2 = np.float64(geometry[j, 0]), np.float64(geometry[j, 1]), np.float64(geometry[j, 2])
-        size, shear = slope[j, 2] * f0 + slope[j, 3] * f1, slope[j, 4] * f2
-        found[j, 0] = slope[j, 5] / 2
-        found[j, 1] = (size + shear) / 2
-        found[j, 2] = (size - shear) / 4
-        found[j, 3] = slope[j, 3] * f2 / 2
-        found[j, 4] = (slope[j, 1] - slope[j, 0] * f1 / f0) / f2 / 2
-        found[j, 5] = slope[j, 0] / f0 / 2
+        downhill_of(geometry[j], slope[j], found[j])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def downhill_of(geometry, slope, found):
+    """Half the slope of the squared error by the six numbers of one kernel, found (6,)."""
+    f0, f1, f2 = np.float64(geometry[0]), np.float64(geometry[1]), np.float64(geometry[2])
+    size, shear = slope[2] * f0 + slope[3] * f1, slope[4] * f2
+    found[0] = slope[5] / 2
+    found[1] = (size + shear) / 2
+    found[2] = (size - shear) / 4
+    found[3] = slope[3] * f2 / 2
+    found[4] = (slope[1] - slope[0] * f1 / f0) / f2 / 2
+    found[5] = slope[0] / f0 / 2
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -217,14 +223,26 @@ def solved(h, slopes, damping, floor, factor, x):
 
     D holds `damping` times the diagonal of H, and `floor`.
     """
+    factored(h, damping, floor + 1e-9, factor)
+    solved_by(factor, slopes, x)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def factored(h, damping, floor, factor):
+    """Cholesky's factor of H + D, lower."""
     for i in range(SIX):
         for k in range(i + 1):
             total = h[i, k]
             if i == k:
-                total = total * (1.0 + damping) + floor + 1e-9
+                total = total * (1.0 + damping) + floor
             for n in range(k):
                 total -= factor[i, n] * factor[k, n]
             factor[i, k] = math.sqrt(max(total, 1e-12)) if i == k else total / factor[k, k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def solved_by(factor, slopes, x):
+    """Newton's step x (6,) of one kernel, from Cholesky's factor of its block."""
     for i in range(SIX):
         total = -np.float64(slopes[i])
         for n in range(i):
