@@ -24,11 +24,14 @@ NAMES = ("predict", "predict_arms", "rate_distortion")
 WAYS = {
     "predict": "network, more and more stages",
     "refine": "network, then steps of a fit",
+    "early": "one or two stages, then steps of a fit",
     "fit": "fit from its own start",
     "bent": "the same steps without a network",
     "segments": "fit from superpixels",
     "even": "fit from an even grid",
 }
+UNITS = {"predict": "stages", "early": "stages and steps"}
+DRAWN = ("predict", "refine", "fit", "bent", "segments", "even")
 CLOCK = (0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # s
 ARMS = {
     "shipped": "as shipped",
@@ -84,7 +87,8 @@ def at_clock(points: Sequence[Row], seconds: float) -> float:
 
 
 def _ours(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
-    return {name: [*points, *found["refine"][name]] for name, points in found["predict"].items()}
+    made = ("predict", "refine", "early")
+    return {name: [point for way in made for point in found.get(way, {}).get(name, [])] for name in found["predict"]}
 
 
 def _theirs(found: Mapping[str, dict[str, list[Row]]]) -> dict[str, list[Row]]:
@@ -116,8 +120,8 @@ def _clock(record: Row | None, folder: Path) -> str:
 
 def _draw_clock(found: Mapping[str, dict[str, list[Row]]], folder: Path) -> dict[str, str]:
     drawing, axes = plt.subplots(figsize=(6.8, 4.2))
-    for i, (way, words) in enumerate(WAYS.items()):
-        by_picture = found.get(way, {})
+    for i, way in enumerate(DRAWN):
+        by_picture, words = found.get(way, {}), WAYS[way]
         names = list(next(iter(by_picture.values()))) if by_picture else []
         ways = [point["way"] for point in names]
         x = [_mean(by_picture, one, "seconds") for one in ways]
@@ -146,7 +150,7 @@ def _table(record: Row | None) -> str:
     for way, told in WAYS.items():
         by_picture = found.get(way, {})
         for one in dict.fromkeys(p["way"] for points in by_picture.values() for p in points):
-            unit = "stages" if way == "predict" else "steps"
+            unit = UNITS.get(way, "steps")
             seconds, psnr, ssim = (_mean(by_picture, one, value) for value in ("seconds", "psnr", "ssim"))
             words = [f"{told}: {one.split('/')[1]} {unit}", figure(seconds, 3), figure(psnr), figure(ssim, 4)]
             body.append((seconds, words))

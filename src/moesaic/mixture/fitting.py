@@ -19,12 +19,13 @@ from moesaic.mixture.backends.cover import Cover, cover, exact_margin
 from moesaic.mixture.descents import Adam, Bounds, Descent, Gait, GaussNewton
 from moesaic.mixture.guess import Guess
 from moesaic.mixture.model import Mixture
-from moesaic.mixture.observed import Observed, Pixels
+from moesaic.mixture.observed import DAMPING, Observed, Pixels
 from moesaic.mixture.render import check
 
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
 BRIEF = 90  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
+_FINE = 46.0  # dB from which on all go by curvature: Adam's steps are coarser than what is missing
 _LAST = (16, 8)  # steps by curvature at the end of a longer one: an eighth of all, and so many at the least
 _APART = (4, 12)  # steps between rounds of moves by curvature, a fifth of all where that is between
 _FEW = 3  # steps of conjugate gradients after steps by curvature, which leave little to find
@@ -121,7 +122,7 @@ class Fitting:
         self.packed = colours.pack(still).copy()
         before, first = self.packed.copy(), self._error()
         if isinstance(self.observed, Pixels) and not self.packed.order:
-            self._go_on_bending(self.observed, experts, steps, seconds)
+            self._go_on_bending(self.observed, experts, steps, seconds, fine=_decibels(first) >= _FINE)
         else:
             rate = self.config.again
             if steps is not None and steps < 4 * self.config.apart:
@@ -135,10 +136,12 @@ class Fitting:
         if experts == len(before.centres) and not self._error() <= first:
             self.packed = before
 
-    def _go_on_bending(self, observed: Pixels, experts: int, steps: int | None, seconds: float | None) -> None:
+    def _go_on_bending(
+        self, observed: Pixels, experts: int, steps: int | None, seconds: float | None, *, fine: bool
+    ) -> None:
         lasts = self._step_seconds() if seconds is not None else 1.0
         planned = steps if steps is not None else int((seconds or 0.0) / lasts)
-        if planned < BRIEF:
+        if fine or planned < BRIEF:
             apart = max(_APART[0], min(_APART[1], planned // 5))
             self._walk(self._by_curvature(observed), experts, steps=steps, seconds=seconds, apart=apart)
         else:
@@ -149,7 +152,10 @@ class Fitting:
                 self._resize(experts)
             way, timed = self._by_curvature(observed), seconds is not None
             self._walk(way, experts, steps=last, seconds=None, apart=last + 1, timed=timed)
-        self._settle(experts, _FEW)
+        if len(self.packed.centres) > experts:
+            self._resize(experts)
+        numbers: dict[str, Any] = {"steps": _FEW, "damping": DAMPING, "margin": self.config.margin}
+        self.packed = self.packed.with_experts(colours.solve(self.packed, self.target, threads=self.threads, **numbers))
 
     def place(self, kernels: int) -> None:
         """Begin with so many kernels, where the configuration wants them."""

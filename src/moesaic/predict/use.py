@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from moesaic.predict.kernels import Kernels
     from moesaic.registry import Registry
 
-STAGES, FEWER = 8, 6
-"""Stages of a prediction unless another number is asked for; and fewer where a fit goes on, which is faster then."""
+STAGES, FEWEST = 8, 2
+"""Stages of a prediction unless another number is asked for; and of one that a fit goes on from, which is faster."""
+
+_WORTH = 4  # steps of a fit that take the place of a stage
 
 SURPLUS = {16: 1.2, BRIEF: 1.5}
 """Kernels that are predicted for each one asked for, from so many steps of a fit on; the least useful go."""
@@ -62,8 +64,8 @@ def predict(
         experts: number of kernels; one for every 40 pixels unless given.
         model: the name of trained weights, a file that a training run wrote or its folder, or a network on the CPU. The
             shipped model unless given.
-        stages: how often the kernels move; each stage costs about as much as four steps of a fit. 8 unless given, or 6
-            where steps of a fit follow.
+        stages: how often the kernels move. 8 unless given; one less for every four steps of `refine`, and at least 2,
+            as those steps get further in the same time.
         colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
         refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
         seed: of the places where kernels begin.
@@ -117,7 +119,7 @@ def predict_pixels(
         if not is_whole(value, 0):
             raise ArgumentError(f"{name} is a whole number from 0, not {value!r}")
     if stages is None:
-        stages = FEWER if refine >= min(SURPLUS) else STAGES
+        stages = max(FEWEST, STAGES - refine // _WORTH)
     if not is_whole(stages, 1, MOST_STAGES):
         raise ArgumentError(f"stages is a whole number from 1 to {MOST_STAGES}, not {stages!r}")
     if threads is not None and not is_whole(threads, 1, MOST_THREADS):
@@ -130,7 +132,7 @@ def predict_pixels(
         kernels = begun(colour, several, np.random.default_rng(seed))
         for stage in range(stages):
             kernels = advanced(network, kernels, colour, compared(kernels, colour, busy), stage, busy)
-    if colours and len(pixels) == 3:
+    if colours and len(pixels) == 3 and not refine:  # a fit sees to them itself
         kernels = coloured(kernels, colour, colours, busy)
     numbers = (kernels.centres, kernels.factors, kernels.log_priors, kernels.colours)
     if not all(bool(value.isfinite().all()) for value in numbers):

@@ -13,7 +13,7 @@ import torch
 from moesaic.mixture.backends.curved import downhill
 from moesaic.mixture.backends.threads import run
 from moesaic.predict.kernels import CHANNELS, SIX
-from moesaic.predict.telling import SEEN, tell
+from moesaic.predict.telling import SEEN, tell, weave
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,10 @@ def view(
     """What a network is told of kernels whose picture has been compared with the wanted one."""
     count = len(packed.centres)
     seen, bold, shy, colour = (np.empty((count, width), np.float32) for width in (SEEN, SIX, SIX, CHANNELS))
-    both = np.concatenate([picture, bent.left]).transpose(1, 2, 0)
+    height, width = picture.shape[1:]
+    both = np.empty((height, width, 2 * CHANNELS), np.float32)
+    rows = np.linspace(0, height, 4 * threads + 1).astype(int)
+    run([partial(weave, int(a), int(b), picture, bent.left, both) for a, b in pairwise(rows) if b > a], threads)
     arrays = (
         packed.centres,
         packed.geometry,
@@ -51,7 +54,7 @@ def view(
         bent.slope,
         downhill(packed, bent.slope),
         bent.bends,
-        np.ascontiguousarray(both),
+        both,
     )
     edges = np.linspace(0, count, 4 * threads + 1).astype(int)
     tasks = [partial(tell, int(a), int(b), *arrays, seen, bold, shy, colour) for a, b in pairwise(edges) if b > a]
