@@ -19,7 +19,7 @@ from moesaic.predict.kernels import begun
 from moesaic.predict.models import DEFAULT_MODEL, make_network, registry
 from moesaic.predict.network import MixturePredictor
 from moesaic.predict.stages import coloured, compared
-from moesaic.predict.use import count_of, load_network, most_of, predict, predict_pixels
+from moesaic.predict.use import count_of, load_network, most_of, predict, predict_pixels, surplus_of
 from moesaic.registry import Registry
 from moesaic.weights_file import Card, write_weights
 
@@ -228,6 +228,20 @@ class TestSameAgain:
         one, again, other = (predict(waves(), experts=30, model=network, seed=seed) for seed in (3, 3, 2**70))
         assert same(one, again)
         assert not torch.equal(one.centres, other.centres)
+
+    @pytest.mark.parametrize(("refine", "stages"), [(0, 8), (2, 8), (3, 7), (8, 6), (18, 2), (60, 2), (130, 2)])
+    def test_steps_of_a_fit_take_the_place_of_stages(self, network, refine, stages):
+        picture = waves()
+        usual = predict(picture, experts=12, model=network, refine=refine)
+        assert same(usual, predict(picture, experts=12, model=network, refine=refine, stages=stages))
+        assert not same(usual, predict(picture, experts=12, model=network, refine=refine, stages=stages + 1))
+
+    @pytest.mark.parametrize(("refine", "begun"), [(0, 20), (15, 20), (16, 24), (89, 24), (90, 30)])
+    def test_a_longer_fit_begins_with_more_kernels(self, network, refine, begun):
+        told = []
+        predict(waves(), experts=20, model=network, refine=refine, progress=told.append)
+        assert round(20 * surplus_of(refine)) == begun
+        assert all(one.experts == begun for one in told[:1])
 
     @pytest.mark.parametrize("refine", [0, 5])
     def test_any_threads(self, network, refine):

@@ -27,7 +27,7 @@ SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in 
 BRIEF = 90  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
 _FINE = 46.0  # dB from which on all go by curvature: Adam's steps are coarser than what is missing
 _LAST = (16, 8)  # steps by curvature at the end of a longer one: an eighth of all, and so many at the least
-_APART = (4, 12)  # steps between rounds of moves by curvature, a fifth of all where that is between
+_APART = 10  # steps by curvature between rounds of moves
 _FEW = 3  # steps of conjugate gradients after steps by curvature, which leave little to find
 _AROUND = 1.25  # time of a step with all around it, against that of its slope
 _EASED = 30  # steps; shorter fits by Adam from a mixture take shorter steps
@@ -142,8 +142,7 @@ class Fitting:
         lasts = self._step_seconds() if seconds is not None else 1.0
         planned = steps if steps is not None else int((seconds or 0.0) / lasts)
         if fine or planned < BRIEF:
-            apart = max(_APART[0], min(_APART[1], planned // 5))
-            self._walk(self._by_curvature(observed), experts, steps=steps, seconds=seconds, apart=apart)
+            self._walk(self._by_curvature(observed), experts, steps=steps, seconds=seconds, apart=_APART)
         else:
             last = max(_LAST[0], planned // _LAST[1])
             most, until = (planned - last, None) if seconds is None else (None, seconds - last * lasts)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STAGES, FEWEST = 8, 2
 """Stages of a prediction unless another number is asked for; and of one that a fit goes on from, which is faster."""
 
-_WORTH = 4  # steps of a fit that take the place of a stage
+_WORTH = 3  # steps of a fit that take the place of a stage
 
 SURPLUS = {16: 1.2, BRIEF: 1.5}
 """Kernels that are predicted for each one asked for, from so many steps of a fit on; the least useful go."""
@@ -64,7 +64,7 @@ def predict(
         experts: number of kernels; one for every 40 pixels unless given.
         model: the name of trained weights, a file that a training run wrote or its folder, or a network on the CPU. The
             shipped model unless given.
-        stages: how often the kernels move. 8 unless given; one less for every four steps of `refine`, and at least 2,
+        stages: how often the kernels move. 8 unless given; one less for every three steps of `refine`, and at least 2,
             as those steps get further in the same time.
         colours: steps of conjugate gradients on the colours after the stages; 0: as the network says.
         refine: steps of a fit that goes on from the prediction (`moesaic.fit` with `begin`); 0: the network alone.
