@@ -32,6 +32,8 @@ def measured():
         point("even/10", 0.3, 19.0),
         point("predict/8", 0.2, 29.0),
         point("refine/50", 0.6, 31.0),
+        point("early/1+8", 0.15, 28.5),
+        point("bent/8", 0.4, 28.8),
     ]
     files = [{"experts": 10000, "refine": n, "seconds": 0.5, "bytes": 1, "bpp": b, "psnr": 30.0, "ssim": 0.9}
              for n in (0, 50) for b in (0.2, 2.0)]  # fmt: skip
@@ -56,8 +58,8 @@ def test_the_best_point_that_is_there_by_then_counts():
 
 def test_methods_are_compared_at_the_same_clock(measured, tmp_path):
     text = blocks({"predict": measured}, tmp_path)["predict clock"]
-    assert "| 0.3 s | 29.00 | 25.00 | +4.00 ± 0.00 | 2 of 2 |" in text
-    assert "| 0.5 s | 29.00 | 28.00 | +1.00 ± 0.00 | 2 of 2 |" in text
+    assert "| 0.3 s | 29.00 | 25.00 | +4.00 ± 0.00 | 2 of 2 | - | - | - |" in text
+    assert "| 0.5 s | 29.00 | 28.00 | +1.00 ± 0.00 | 2 of 2 | 28.80 | +0.20 ± 0.00 | 2 of 2 |" in text
     assert "| 0.1 s |" not in text  # nothing predicted is there yet
     assert (tmp_path / "predict_time.png").stat().st_size > 1000
 
