@@ -147,12 +147,10 @@ class Fitting:
             last = max(_LAST[0], planned // _LAST[1])
             most, until = (planned - last, None) if seconds is None else (None, seconds - last * lasts)
             self._walk(self.by_adam(self.config.again), experts, steps=most, seconds=until, more=last)
-            if len(self.packed.centres) > experts:
-                self._resize(experts)
+            self._resize(experts)
             way, timed = self._by_curvature(observed), seconds is not None
             self._walk(way, experts, steps=last, seconds=None, apart=last + 1, timed=timed)
-        if len(self.packed.centres) > experts:
-            self._resize(experts)
+        self._resize(experts)
         numbers: dict[str, Any] = {"steps": _FEW, "damping": DAMPING, "margin": self.config.margin}
         self.packed = self.packed.with_experts(colours.solve(self.packed, self.target, threads=self.threads, **numbers))
 
