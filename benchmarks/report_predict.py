@@ -202,13 +202,34 @@ def _files(record: Row | None, others: Row | None, folder: Path) -> str:
             name = "fitted (400 steps)" if codec == "moesaic" else codec
             lines[name] = {k: v for k, v in by_picture.items() if k in measured}
     body = [
-        [f"{rate:g}", *(figure(mean_at(by_picture, rate).value) for by_picture in lines.values())]
+        [f"{rate:g}", *(_mean_of_all(by_picture, rate) for by_picture in lines.values())]
         for rate in GRID
         if 0.2 <= rate <= 2.0
     ]
     plot = _draw_files(lines, folder)
     shown = image(plot, "rates", "Quality against the size of the file")
-    return "\n\n".join([table(["bpp", *(f"{name}, dB" for name in lines)], body), shown])
+    return "\n\n".join([table(["bpp", *(f"{name}, dB" for name in lines)], body), shown, _seconds(found)])
+
+
+def _mean_of_all(by_picture: Curves, rate: float) -> str:
+    """The mean dB at a rate, where every picture reaches it: the few that do are not like the rest."""
+    mean = mean_at(by_picture, rate)
+    return figure(mean.value) if mean.count == len(by_picture) else "-"
+
+
+def _seconds(found: Sequence[Row]) -> str:
+    """From pixels that have been read to the bytes of a file: medians over pictures."""
+    spent: dict[int, dict[int, list[float]]] = {}
+    for row in found:
+        for file in row["files"]:
+            spent.setdefault(file["experts"], {}).setdefault(file["refine"], []).append(file["seconds"])
+    kinds = sorted({refine for by_refine in spent.values() for refine in by_refine})
+    body = [
+        [f"{experts:,}", *(figure(statistics.median(by_refine[refine])) for refine in kinds)]
+        for experts, by_refine in sorted(spent.items())
+        if len(by_refine) == len(kinds)
+    ]
+    return table(["kernels", *(f"{n} steps of a fit, s" if n else "network alone, s" for n in kinds)], body)
 
 
 def _draw_files(lines: Mapping[str, Curves], folder: Path) -> dict[str, str]:
