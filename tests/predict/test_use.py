@@ -236,7 +236,7 @@ class TestSameAgain:
         assert same(usual, predict(picture, experts=12, model=network, refine=refine, stages=stages))
         assert not same(usual, predict(picture, experts=12, model=network, refine=refine, stages=stages + 1))
 
-    @pytest.mark.parametrize(("refine", "begun"), [(0, 20), (15, 20), (16, 24), (89, 24), (90, 30)])
+    @pytest.mark.parametrize(("refine", "begun"), [(0, 20), (31, 20), (32, 24), (119, 24), (120, 30)])
     def test_a_longer_fit_begins_with_more_kernels(self, network, refine, begun):
         told = []
         predict(waves(), experts=20, model=network, refine=refine, progress=told.append)

@@ -24,7 +24,7 @@ from moesaic.mixture.render import check
 
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
-BRIEF = 90  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
+BRIEF = 120  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
 _FINE = 46.0  # dB from which on all go by curvature: Adam's steps are coarser than what is missing
 _LAST = (16, 8)  # steps by curvature at the end of a longer one: an eighth of all, and so many at the least
 _APART = 10  # steps by curvature between rounds of moves
@@ -102,6 +102,8 @@ class Fitting:
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False
     _taken: int = field(default=0, init=False)
+    _keeps: bool = field(default=False, init=False)  # whether the best is kept
+    _best: tuple[float, cpu.Packed] | None = field(default=None, init=False)  # its mean squared error, and it
     packed: cpu.Packed = field(init=False)
 
     def fit(self, experts: int, *, steps: int | None, seconds: float | None, phase: str = "fit") -> None:
@@ -113,28 +115,28 @@ class Fitting:
     def go_on(self, begin: Mixture, experts: int, *, steps: int | None, seconds: float | None) -> None:
         """Descend from a mixture: by curvature where there is little time, else with shorter steps of Adam first.
 
-        With as many kernels as there were, none makes it worse.
+        The best of what it came by is what is left, looked at with each listing; so with as many kernels as there were,
+        none makes it worse.
 
         Raises:
             ArgumentError: the mixture's numbers grow without bound.
         """
         still = begin.detach().to(device="cpu", dtype=torch.float32)
         self.packed = colours.pack(still).copy()
-        before, first = self.packed.copy(), self._error()
+        self._keeps, self._best = True, None
         if isinstance(self.observed, Pixels) and not self.packed.order:
-            self._go_on_bending(self.observed, experts, steps, seconds, fine=_decibels(first) >= _FINE)
+            self._go_on_bending(self.observed, experts, steps, seconds, fine=_decibels(self._error()) >= _FINE)
         else:
             rate = self.config.again
             if steps is not None and steps < 4 * self.config.apart:
                 self.config = replace(self.config, until=0.0)
                 rate *= min(1.0, steps / _EASED)  # Adam's first steps are as long for settled numbers as for others
             self.descend(experts, steps=steps, seconds=seconds, rate=rate)
+        self._give_best()
         try:
             check(self.mixture())
         except ArgumentError as cause:
             raise ArgumentError(f"begin cannot be fitted: {cause}") from None
-        if experts == len(before.centres) and not self._error() <= first:
-            self.packed = before
 
     def _go_on_bending(
         self, observed: Pixels, experts: int, steps: int | None, seconds: float | None, *, fine: bool
@@ -205,6 +207,8 @@ class Fitting:
             if listed is None or fresh:
                 listed = self.list_kernels(c.margin)
             error = way.look(self.packed, listed, fresh=fresh)
+            if self._keeps and fresh and len(self.packed.centres) == experts:
+                self._keep(error)
             count += 1
             spent = time.perf_counter() - began
             done = count / steps if steps is not None else spent / (seconds or 1.0)
@@ -230,6 +234,16 @@ class Fitting:
                     phase=phase,
                 )
                 self.stopped = bool(self.progress(told))
+
+    def _keep(self, error: float) -> None:
+        """Keep the kernels as they are if they are the best so far."""
+        if self._best is None or error < self._best[0]:
+            self._best = error, self.packed.copy()
+
+    def _give_best(self) -> None:
+        """Go back to the best that was kept, where what there is falls behind it or is no number."""
+        if self._best is not None and not self._error() <= self._best[0]:
+            self.packed = self._best[1]
 
     def _settle(self, experts: int, solve: int) -> None:
         """As many kernels as were asked for, where the way was stopped or too short for rounds; and their colours."""

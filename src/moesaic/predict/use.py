@@ -36,7 +36,7 @@ STAGES, FEWEST = 8, 2
 
 _WORTH = 3  # steps of a fit that take the place of a stage
 
-SURPLUS = {16: 1.2, BRIEF: 1.5}
+SURPLUS = {32: 1.2, BRIEF: 1.5}
 """Kernels that are predicted for each one asked for, from so many steps of a fit on; the least useful go."""
 
 COLOURS = 4
@@ -71,7 +71,8 @@ def predict(
         seed: of the places where kernels begin.
         threads: of the loops over pixels; as many as the process may use when None. Does not change the result; torch's
             own number of threads, for the network, can change its last bits.
-        progress: called after each step of the fit; returning True ends it early with what there is.
+        progress: called after each step of the fit; returning True ends it early with what there is, which is worth
+            less than no refinement while kernels predicted beyond those asked for are still there.
         pixel_limit: largest W * H to accept.
         registry: what to look names and architectures up in.
 
