@@ -36,23 +36,9 @@ if TYPE_CHECKING:
 PARTS = ("curve", "long", "rates", "kinds", "large")
 FIT_STEPS = (1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 200)
 STAGES = (1, 2, 3, 4, 6, 8, 10, 12)
-REFINED = (8, 16, 20, 24, 32, 40, 52, 64, 80, 100, 130, 160, 200)  # steps after as many stages as they leave
+REFINED = (8, 16, 20, 24, 32, 40, 52, 64, 80, 100, 120, 160, 200)  # steps after as many stages as they leave
 EARLY = ((1, 4), (1, 8), (1, 16), (2, 8), (2, 16))  # stages and steps, fewer than those
-BENT = (
-    4,
-    8,
-    16,
-    24,
-    32,
-    40,
-    52,
-    64,
-    80,
-    100,
-    130,
-    160,
-    200,
-)  # the same steps from the start of a fit, without a network
+BENT = (4, *REFINED)  # the same steps from the start of a fit, without a network
 OTHERS = {"segments": (1, 5, 10, 20, 30, 50, 80, 120, 200), "even": (1, 10, 50, 200)}  # starts, and steps from them
 LONG = (3.0, 10.0, 60.0)  # seconds of fitting
 SPARSE = (20, 30, 40, 60, 100, 160)  # px for each kernel, of the files

@@ -338,6 +338,8 @@ class TestErrors:
             ({"seconds": -1.0}, "seconds"),
             ({"seconds": math.nan}, "seconds"),
             ({"seconds": math.inf}, "seconds"),
+            ({"seconds": 10**400}, "seconds"),
+            ({"progress": 5}, "progress is a function, not int"),
             ({"steps": 0}, "steps"),
             ({"steps": -1}, "steps"),
             ({"steps": 10, "seconds": 1.0}, "steps"),

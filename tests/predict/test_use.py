@@ -295,6 +295,7 @@ class TestArguments:
             ("refine", [-1, 1.5, True, "4", None]),
             ("seed", [-1, 1.5, True, "4", None]),
             ("threads", [0, -1, 1.5, True, "2", 10**6]),
+            ("progress", [5, "yes"]),
         ],
     )
     def test_wrong_ones_are_named(self, network, name, values):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from moesaic.image import PictureSource
 
 STEPS = 700  # of gradient descent, when neither steps nor seconds are given
+LONGEST = 1e9  # s
 PIXELS_PER_EXPERT = 40  # when nothing is asked for: about one bit per pixel in a file
 
 
@@ -118,8 +118,8 @@ def fit_pixels(
         raise ArgumentError(f"experts ({experts}) must lie between 1 and {max(64, 4 * pixels)} for {pixels} pixels")
     if psnr is not None and not 0.0 < psnr <= 100.0:
         raise ArgumentError(f"psnr ({psnr}) must lie between 0 and 100 dB")
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0.0):
-        raise ArgumentError(f"seconds ({seconds}) must be positive")
+    if seconds is not None and not 0.0 < seconds <= LONGEST:
+        raise ArgumentError(f"seconds ({seconds}) must lie above 0, and not above {LONGEST:g}")
     if steps is not None and seconds is not None:
         raise ArgumentError("give steps or seconds, not both")
     if steps is not None and steps < 1:
@@ -128,6 +128,8 @@ def fit_pixels(
         raise ArgumentError(f"seed ({seed}) must not be negative")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise ArgumentError(f"threads ({threads}) must lie between 1 and {MOST_THREADS}")
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress is a function, not {type(progress).__name__}")
     if order not in (0, 1):
         raise ArgumentError(f"order ({order}) must be 0 (constant experts) or 1 (linear)")
     if psnr is not None and device not in ("auto", "cpu"):

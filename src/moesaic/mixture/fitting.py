@@ -25,7 +25,7 @@ from moesaic.mixture.render import check
 FINEST = 2.0  # pixels per expert, beyond which no PSNR is chased
 SHORT = 1.5  # dB that a fit of a tenth of the steps stays below a full one, in a search
 BRIEF = 120  # steps; shorter fits from a mixture go by curvature, longer ones by Adam first
-_FINE = 46.0  # dB from which on all go by curvature: Adam's steps are coarser than what is missing
+_FINE = 44.0  # dB from which on all go by curvature: Adam's steps are coarser than what is missing
 _LAST = (16, 8)  # steps by curvature at the end of a longer one: an eighth of all, and so many at the least
 _APART = 10  # steps by curvature between rounds of moves
 _FEW = 3  # steps of conjugate gradients after steps by curvature, which leave little to find

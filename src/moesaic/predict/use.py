@@ -125,6 +125,8 @@ def predict_pixels(
         raise ArgumentError(f"stages is a whole number from 1 to {MOST_STAGES}, not {stages!r}")
     if threads is not None and not is_whole(threads, 1, MOST_THREADS):
         raise ArgumentError(f"threads is a whole number from 1 to {MOST_THREADS}, not {threads!r}")
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress is a function, not {type(progress).__name__}")
     network = load_network(model, registry=registry)
     colour = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     colour, busy = np.ascontiguousarray(colour), threads or default_threads()
