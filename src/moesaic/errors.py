@@ -43,3 +43,7 @@ class TrainingError(MoesaicError):
 
 class MissingExtraError(MoesaicError):
     """An optional dependency is absent; the text names the extra to install."""
+
+
+class WorkerError(MoesaicError):
+    """A process that did a part of the work died; the text says how."""

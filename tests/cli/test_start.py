@@ -22,7 +22,16 @@ print(json.dumps({"code": code, "modules": sorted(sys.modules)}))
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["encode", "--help"], ["decode", "-h"], ["info", "--help"], ["encode"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["encode", "--help"],
+        ["decode", "-h"],
+        ["info", "--help"],
+        ["batch", "restore", "--help"],
+        ["encode"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     ran = subprocess.run([sys.executable, "-c", _LIST, *arguments], capture_output=True, text=True, check=True)

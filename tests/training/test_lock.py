@@ -33,6 +33,15 @@ def test_a_second_run_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
+def test_the_refusal_is_the_caller_s(tmp_path):
+    def refusal(folder, holder):
+        return ArgumentError(f"{folder} is taken{holder}")
+
+    taken = pytest.raises(ArgumentError, match=rf"taken \(process {os.getpid()}\)")
+    with alone_in(tmp_path), taken, alone_in(tmp_path, refusal):
+        pytest.fail("two at once")
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path):
     with subprocess.Popen([sys.executable, "-c", _HOLDS, str(tmp_path)], stdout=subprocess.PIPE) as child:
         assert child.stdout.readline().strip() == b"held"

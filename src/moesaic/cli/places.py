@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from moesaic.cli import handover
 from moesaic.errors import ArgumentError
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def settle(
         ArgumentError: several inputs and `output` is a file, two inputs would share an output, an output would
             replace an input, or there is nothing to do.
     """
+    if (batch := handover.current()) is not None and name is not None:
+        return batch.settle(name, accepts)
     if output == "":
         raise ArgumentError("the output has an empty name")
     several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
@@ -70,7 +73,7 @@ def settle(
                 place = target / below / name(source)
             jobs.append(Job(source=source, output=place, found=source != given, within=within))
     if not jobs:
-        raise ArgumentError(_nothing_in(inputs, accepts, recursive))
+        raise ArgumentError(nothing_in(inputs, accepts, recursive))
     refuse_clashes(jobs)
     return jobs
 
@@ -118,7 +121,7 @@ def change_told(
     return told
 
 
-def _nothing_in(folders: Sequence[Path], accepts: Callable[[Path], bool], recursive: bool) -> str:
+def nothing_in(folders: Sequence[Path], accepts: Callable[[Path], bool], recursive: bool) -> str:
     """That folders hold no input, and whether those below them do."""
     told = f"there is nothing to do: no input of the kind that this verb takes is in {', '.join(map(str, folders))}"
     if not recursive and any(True for folder in folders for _ in _files(folder, accepts, recursive=True)):

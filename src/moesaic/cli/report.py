@@ -60,7 +60,7 @@ class Report:
         text: Callable[[Figures], str] | None = None,
     ) -> None:
         self._verb, self._total, self._as_json, self._quiet = verb, total, as_json, quiet
-        self._always, self._text = always, text or summary
+        self._always, self.text = always, text or summary
         self._bar: Bar | None = None
         self._title = ""
         self._told = time.monotonic()
@@ -92,7 +92,7 @@ class Report:
 
     def done(self, job: Job, figures: Figures) -> None:
         """One input went well."""
-        self._write("done", job, figures, self._text)
+        self._write("done", job, figures, self.text)
 
     def kept(self, job: Job) -> None:
         """An output was there already, and stays."""

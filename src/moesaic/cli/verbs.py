@@ -14,6 +14,7 @@ import typer
 import moesaic
 from moesaic.cli import (
     auditing,
+    batching,
     degrading,
     denoising,
     enlarging,
@@ -290,6 +291,21 @@ app.command()(segmenting.segment)
 app.command()(degrading.degrade)
 app.add_typer(training.app, name="train")
 app.command()(auditing.audit)
+app.add_typer(
+    batching.app_of(
+        (
+            encode,
+            decode,
+            denoising.denoise,
+            enlarging.enlarge,
+            restoring.restore,
+            upscaling.upscale,
+            segmenting.segment,
+            degrading.degrade,
+        )
+    ),
+    name="batch",
+)
 app.command()(segmenting.models)
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from moesaic.errors import ArgumentError, TrainingError
+from moesaic.errors import ArgumentError, MoesaicError, TrainingError
 
 _log = logging.getLogger(__name__)
 
 _NAME = ".lock"
 
 
+Refusal = Callable[[Path, str], MoesaicError]
+"""Makes the error for a folder that is taken, from the folder and who holds it: " (process 12)", or "" if unknown."""
+
+
+def _is_training(folder: Path, holder: str) -> TrainingError:
+    return TrainingError(
+        f"{folder}: another run is training in this folder{holder}; wait for it, or name another folder"
+    )
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, refusal: Refusal = _is_training) -> Iterator[None]:
     """Within this block no other run works in the folder, which is made when missing.
 
     The lock is the system's own, on the file `.lock`: a process that is killed, or a machine that fails, leaves none.
@@ -26,15 +36,16 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Args:
         folder: of the run.
+        refusal: makes the error for a folder that is taken.
 
     Raises:
-        TrainingError: another run, of this process or another, works there.
+        TrainingError: another run, of this process or another, works there; or what `refusal` makes.
         ArgumentError: the folder cannot be made or written to.
     """
     try:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        file = _locked(folder)
+        file = _locked(folder, refusal)
     except (OSError, ValueError) as cause:  # ValueError: a name that holds a null character
         raise ArgumentError(f"cannot write into {folder}: {getattr(cause, 'strerror', None) or cause}") from cause
     try:
@@ -62,17 +73,14 @@ def run_folder(out: str | os.PathLike[str]) -> Path:
         raise ArgumentError(f"out is the path of a folder, not {type(out).__name__}") from None
 
 
-def _locked(folder: Path) -> FileIO:
+def _locked(folder: Path, refusal: Refusal) -> FileIO:
     """The file of the lock, open and ours."""
     path = folder / _NAME
     while True:
         file = path.open("ab+", buffering=0)
         try:
             if not _lock(file):
-                raise TrainingError(
-                    f"{folder}: another run is training in this folder{_holder(file)}; wait for it, or name another "
-                    "folder"
-                )
+                raise refusal(folder, _holder(file))
             if _is_still(path, file):
                 with suppress(OSError):  # on a full disk there is no room for a number
                     file.truncate(0)

@@ -14,7 +14,10 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, since a po
 
 
 def default_threads() -> int:
-    """The number of processors that this process may use."""
+    """The number of processors that this process may use; MOESAIC_THREADS, where it is set, says it instead."""
+    stated = os.environ.get("MOESAIC_THREADS", "")
+    if stated.isdecimal() and int(stated) > 0:
+        return min(int(stated), MOST_THREADS)
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
