@@ -42,7 +42,7 @@ def test_editors_and_the_lazy_table_see_the_same_homes():
     tree = ast.parse(Path(moesaic.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name: node.module for node in block.body for alias in node.names}
-    for folder in ("degrade", "predict", "restore", "segment", "upscale"):
+    for folder in ("degrade", "explain", "predict", "restore", "segment", "upscale"):
         seen[folder] += f".{folder}"  # a folder that can be called
     assert seen == moesaic._HOMES
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moesaic import degrade, predict, restore, segment, upscale
+    from moesaic import degrade, explain, predict, restore, segment, upscale
     from moesaic.codec import decode, encode, load, save
     from moesaic.errors import MoesaicError
     from moesaic.image import Picture, read_picture, write_picture
@@ -35,6 +35,7 @@ __all__ = [
     "encode",
     "enlarge",
     "estimate",
+    "explain",
     "fit",
     "fit_many",
     "list_models",
@@ -62,6 +63,7 @@ _HOMES = {
     "encode": "moesaic.codec",
     "enlarge": "moesaic.mixture.enlarge",
     "estimate": "moesaic.upscale.estimate",
+    "explain": "moesaic.explain",
     "fit": "moesaic.mixture.fit",
     "fit_many": "moesaic.mixture.fit_many",
     "list_models": "moesaic.zoo",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from moesaic.cli.endings import say
-from moesaic.cli.news import PLAIN_EVERY, _bar, _clock
+from moesaic.cli.news import PLAIN_EVERY, clock, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -32,7 +32,7 @@ class BatchNews:
 
     def __enter__(self) -> BatchNews:
         if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            self._bar = _bar()
+            self._bar = progress_bar()
             self._bar.start()
         return self
 
@@ -74,5 +74,5 @@ class BatchNews:
             told += f", {self._failed:,} failed"
         if self._worked:
             left = (time.monotonic() - self._began) / self._worked * (self._total - self._through)
-            told += f", {_clock(left)} left"
+            told += f", {clock(left)} left"
         return told

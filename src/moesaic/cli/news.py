@@ -28,7 +28,7 @@ class News:
 
     def __enter__(self) -> News:
         if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            self._bar = _bar()
+            self._bar = progress_bar()
             self._bar.start()
         return self
 
@@ -51,17 +51,18 @@ def _news(now: Progress) -> str:
     psnr = "" if now.psnr is None else f", held out {now.psnr:.2f} dB"
     bad = f", {one_line(now.warning)}" if now.warning else ""
     loss = f"loss {now.loss:.3f}" if math.isfinite(now.loss) else "begun"  # no loss has been read yet
-    return f"{epoch}{loss}{score}{psnr}, {_clock(now.seconds_left)} left{bad}"
+    return f"{epoch}{loss}{score}{psnr}, {clock(now.seconds_left)} left{bad}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Seconds as h:mm:ss, or m:ss below an hour."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _bar() -> Bar:
+def progress_bar() -> Bar:
+    """The live line, with a column for news."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 

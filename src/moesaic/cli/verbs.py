@@ -19,6 +19,7 @@ from moesaic.cli import (
     denoising,
     enlarging,
     estimating,
+    explaining,
     places,
     restoring,
     segmenting,
@@ -288,6 +289,7 @@ app.command()(restoring.restore)
 app.command()(upscaling.upscale)
 app.command()(estimating.estimate)
 app.command()(segmenting.segment)
+app.command()(explaining.explain)
 app.command()(degrading.degrade)
 app.add_typer(training.app, name="train")
 app.command()(auditing.audit)

@@ -140,7 +140,7 @@ def predict_pixels(
     numbers = (kernels.centres, kernels.factors, kernels.log_priors, kernels.colours)
     if not all(bool(value.isfinite().all()) for value in numbers):
         raise ModelError("the weights of this model give no finite mixture; train it anew, or take another")
-    found = _mixture_of(kernels, pixels, colours)
+    found = mixture_of(kernels, pixels, colours)
     if not refine:
         return found
     return fit_pixels(pixels, experts=count, steps=refine, seed=seed, threads=busy, progress=progress, begin=found)
@@ -198,7 +198,7 @@ def load_network(
     return network.float()
 
 
-def _mixture_of(
+def mixture_of(
     kernels: Kernels,
     pixels: NDArray[np.float32],  # (C, H, W), premultiplied
     colours: int,
