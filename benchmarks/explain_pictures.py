@@ -1,4 +1,4 @@
-"""The pictures of docs/explain.md: what `moesaic explain` draws of a mixture, a prediction and a segmentation.
+"""The pictures of docs/explain.md: what `moesaic explain` draws of each kind but those of other pages.
 
 They are made smaller. All are of Kodak pictures, which are free for any use.
 """
@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     _save(_mixture(parrots, "kodim23.moe"), asked.docs / "images" / "explain_mixture.png")
     _save(explain_prediction(houses, load_network(), name="kodim08.png"), asked.docs / "images" / "explain_predict.png")
     _save(explainer("segmentation")(houses, "kodim08.png"), asked.docs / "images" / "explain_segment.png")
+    routed = explainer("routing", model="enet_moe_camvid_nc")
+    _save(routed(houses, "kodim08.png"), asked.docs / "images" / "explain_routing.png")
 
 
 def _mixture(picture: Picture, name: str) -> Explained:

@@ -49,7 +49,9 @@ def test_networks(photo, kind, figures):
 
 
 def test_kinds_are_all_known():
-    with pytest.raises(ArgumentError, match="known are mixture, prediction, restoration, upscaling, segmentation"):
+    with pytest.raises(
+        ArgumentError, match="known are mixture, prediction, restoration, upscaling, segmentation, routing"
+    ):
         explainer("else")
     for kind in KINDS:
         with pytest.raises(ModelError):
@@ -59,7 +61,7 @@ def test_kinds_are_all_known():
 def test_wrong_inputs(file, tmp_path, photo):
     with pytest.raises(ArgumentError, match=r"a\.moe holds a mixture; --as upscaling takes a picture"):
         explain(file, "upscaling")
-    with pytest.raises(ArgumentError, match=r"say what to explain.* mixture, prediction, .* or segmentation"):
+    with pytest.raises(ArgumentError, match=r"say what to explain.* mixture, prediction, .* or routing"):
         explain(photo)
     with pytest.raises(ArgumentError, match="no 'else' to explain"):
         explain(photo, "else")

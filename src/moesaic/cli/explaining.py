@@ -30,6 +30,7 @@ class Kind(Enum):
     RESTORATION = "restoration"
     UPSCALING = "upscaling"
     SEGMENTATION = "segmentation"
+    ROUTING = "routing"
 
 
 @ending
@@ -52,7 +53,9 @@ def explain(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="The network, for pictures; see `moesaic models`.", show_default="the shipped one"
+            metavar="NAME|FILE",
+            help="The network, for pictures; see `moesaic models`.",
+            show_default="the shipped one; none for routing",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",

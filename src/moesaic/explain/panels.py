@@ -101,6 +101,15 @@ def sheet(
     return image
 
 
+def headed(below: Image.Image, title: str, told: Sequence[str]) -> Image.Image:
+    """A sheet that was drawn elsewhere, with a head as all have."""
+    head = sheet(title, told, [])
+    joined = Image.new("RGB", (WIDTH, head.height - MARGIN + below.height), SHEET)
+    joined.paste(head, (0, 0))
+    joined.paste(below, (0, head.height - MARGIN))
+    return joined
+
+
 class _Row:
     """Panels side by side; their pictures begin at one height."""
 

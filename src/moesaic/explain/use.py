@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from moesaic.errors import ArgumentError
 from moesaic.explain.explained import Explained
 from moesaic.image import PIXEL_LIMIT, read_picture
-from moesaic.picture import Picture
+from moesaic.picture import Picture, to_integers
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from moesaic.image import PictureSource
 
-KINDS = ("mixture", "prediction", "restoration", "upscaling", "segmentation")
+KINDS = ("mixture", "prediction", "restoration", "upscaling", "segmentation", "routing")
 """What can be explained."""
 
 _Explainer = Callable[[Picture, str], Explained]  # of a picture and its name
@@ -26,7 +32,7 @@ def explain(
     kind: str | None = None,
     *,
     against: PictureSource | None = None,
-    model: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | nn.Module | None = None,
     device: str = "auto",
     pixel_limit: int = PIXEL_LIMIT,
 ) -> Explained:
@@ -35,10 +41,12 @@ def explain(
     Args:
         source: a `.moe` file's path, whose kernels are shown; or a picture, as `moesaic.read_picture` takes it.
         kind: what to explain of a picture: "mixture" (of the file that `moesaic.encode` makes with `fast`),
-            "prediction", "restoration", "upscaling" or "segmentation".
+            "prediction", "restoration", "upscaling", "segmentation", or "routing": the routed layers of a network of
+            yours (of one that is not called with a picture, by `moesaic.explain.network.explain_network`).
         against: the picture that a `.moe` file was made of, to show its errors.
-        model: name or file of the network, where it is not the shipped one.
-        device: of the network: "auto" (CUDA where it works), "cpu", "cuda", ...
+        model: name or file of the network, where it is not the shipped one; for "routing", which has none, the network
+            itself or its name or file.
+        device: of a network that is loaded: "auto" (CUDA where it works), "cpu", "cuda", ...
         pixel_limit: largest W * H to accept.
 
     Raises:
@@ -102,12 +110,14 @@ def _of_bytes(data: bytes, name: str, against: Picture | None, limits: Any) -> E
     return explain_mixture(held, spent(data, limits=limits), name=name, source=against)
 
 
-def explainer(kind: str | None, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> _Explainer:
+def explainer(
+    kind: str | None, *, model: str | os.PathLike[str] | nn.Module | None = None, device: str = "auto"
+) -> _Explainer:
     """What explains pictures of a kind; a network is loaded once, for as many pictures as there are.
 
     Raises:
         ModelError: the model is unknown, missing or damaged.
-        ArgumentError: the kind is unknown.
+        ArgumentError: the kind is unknown, or needs another model.
         BackendError: the device cannot be used here.
     """
     makers: dict[str, Callable[[Any, str], _Explainer]] = {
@@ -116,9 +126,14 @@ def explainer(kind: str | None, *, model: str | os.PathLike[str] | None = None, 
         "restoration": _restorations,
         "upscaling": _upscalings,
         "segmentation": _segmentations,
+        "routing": _routings,
     }
     if kind not in makers:
         raise ArgumentError(f"there is no {kind!r} to explain; known are {', '.join(KINDS)}")
+    if kind != "routing" and model is not None and not isinstance(model, str | os.PathLike):
+        raise ArgumentError(
+            f"model is a name or a file for {kind!r}, not {type(model).__name__}; 'routing' takes networks"
+        )
     return makers[kind](model, device)
 
 
@@ -146,6 +161,7 @@ def _predictions(model: Any, device: str) -> _Explainer:  # noqa: ARG001 - see a
 
 
 def _restorations(model: Any, device: str) -> _Explainer:
+    from moesaic.restore.explanation import found_in_words
     from moesaic.restore.models import DEFAULT_MODEL
     from moesaic.restore.use import load_network, restore
 
@@ -159,7 +175,12 @@ def _restorations(model: Any, device: str) -> _Explainer:
             "experts": found.experts,
             "cost": round(found.cost, 4),
         }
-        return Explained(kind="restoration", title=name, picture=found.routing_picture(), figures=figures)
+        told = (
+            f"{picture.width} x {picture.height} px; found: {found_in_words(found.detected)}. The experts that act take"
+            f" {found.cost:.0%} of what the dearest would."
+        )
+        sheet = _headed(found.routing_picture(), name, told)
+        return Explained(kind="restoration", title=name, picture=sheet, figures=figures)
 
     return act
 
@@ -178,7 +199,15 @@ def _upscalings(model: Any, device: str) -> _Explainer:
             "ranks": {layer: used.active for layer, used in made.ranks.items()},
             "zero_slots": {layer: used.idle for layer, used in made.ranks.items()},
         }
-        return Explained(kind="upscaling", title=name, picture=made.routing_picture(), figures=figures)
+        active, idle = (sum(getattr(used, of) for used in made.ranks.values()) for of in ("active", "idle"))
+        degraded = "" if made.severity is None else f", taken to be degraded by {made.severity:.2f} of 1"
+        told = (
+            f"{picture.width} x {picture.height} px{degraded}. {active} ranks act in {len(made.ranks)} layers, and"
+            f" {idle} empty slots were chosen."
+        )
+        return Explained(
+            kind="upscaling", title=name, picture=_headed(made.routing_picture(), name, told), figures=figures
+        )
 
     return act
 
@@ -194,6 +223,27 @@ def _segmentations(model: Any, device: str) -> _Explainer:
     card = card_of(network)
     named = "" if card is None else card.name
     return lambda picture, name: explain_segmentation(segment(picture, network), name=name, model=named)
+
+
+def _routings(model: Any, device: str) -> _Explainer:
+    from torch import nn
+
+    from moesaic.explain.network import explain_network
+    from moesaic.training.device import pick_device
+    from moesaic.zoo import load_model
+
+    if model is None:
+        raise ArgumentError("routing is explained of a network of yours: name it with model (--model NAME or FILE)")
+    network = model if isinstance(model, nn.Module) else load_model(model, device=pick_device(device))
+    return lambda picture, name: explain_network(network, picture, name=name)
+
+
+def _headed(sheet: Picture, name: str, told: str) -> Picture:
+    """A sheet of another floor with the head that all have here."""
+    from moesaic.explain.panels import headed
+
+    image = headed(Image.fromarray(to_integers(sheet.with_depth(8))), name, [told])
+    return replace(sheet, pixels=np.asarray(image, np.float32) / np.float32(255), depth=8)
 
 
 def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
