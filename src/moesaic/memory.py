@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from moesaic.errors import LimitError
 
 _FULL = ("out of memory", "can't allocate memory", "not enough memory")
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of v2 and v1
 _BEYOND = ("storage size calculation overflowed", "overflow when unpacking", "integer multiplication overflow")
 
 
@@ -21,11 +23,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def machine_bytes() -> float:
-    """The memory of this machine; infinite where the system does not say."""
+    """The memory of this machine, or of the container that this runs in; infinite where the system does not say."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+        physical = float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return float("inf")
+        physical = float("inf")
+    return min([physical, *filter(None, map(_limit_in, _CONTAINER_LIMITS))])
+
+
+def _limit_in(path: str) -> float | None:
+    """The bytes that a file of the system states; None where it is not there, or states none."""
+    try:
+        return float(Path(path).read_text("ascii"))
+    except (OSError, ValueError):  # "max"
+        return None
 
 
 @contextmanager

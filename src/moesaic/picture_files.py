@@ -82,7 +82,7 @@ def read_file(source: str | os.PathLike[str] | bytes | BinaryIO, *, pixel_limit:
 
 def _read(file: BinaryIO, name: str, pixel_limit: int) -> Picture:
     head = file.read(32)
-    kind = _kind(head)
+    kind = kind_of(head)
     if kind is None:
         what = "is no picture of a kind that moesaic reads" if head else "is empty: no picture"
         raise PictureError(f"{name} {what} ({', '.join(_SUFFIXES)})")
@@ -105,7 +105,31 @@ def _read(file: BinaryIO, name: str, pixel_limit: int) -> Picture:
         return _assemble(_read_deep(file.read(), kind, pixel_limit), 16, found)
 
 
-def _kind(head: bytes) -> str | None:
+def read_size(path: str | os.PathLike[str], *, pixel_limit: int) -> tuple[int, int]:
+    """Width and height of a picture as it is shown, px, from the head of its file: no pixel is decoded.
+
+    Raises:
+        PictureError: the file is missing or no picture, or its head is damaged.
+        LimitError: there are more than `pixel_limit` pixels.
+    """
+    name = os.fspath(path)
+    with _one_line_errors(name), Path(path).open("rb") as file:
+        head = file.read(32)
+        kind = kind_of(head)
+        if kind is None:
+            raise PictureError(f"{name} is no picture of a kind that moesaic reads ({', '.join(_SUFFIXES)})")
+        if kind == "WebP" and (size := _webp_size(head)):  # see `_read`
+            check_pixel_limit(*size, pixel_limit, name)
+        file.seek(0)
+        with _DECODERS[kind](file) as image:
+            width, height = image.size
+            check_pixel_limit(width, height, pixel_limit, name)
+            on_its_side = read_metadata(image).orientation >= 5  # 1 to 4 keep width and height
+    return (height, width) if on_its_side else (width, height)
+
+
+def kind_of(head: bytes) -> str | None:
+    """The kind of picture that a file with these first 32 bytes claims to be; None for any other file."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if head.startswith(b"\xff\xd8\xff"):

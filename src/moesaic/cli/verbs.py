@@ -23,6 +23,7 @@ from moesaic.cli import (
     places,
     restoring,
     segmenting,
+    serving,
     training,
     upscaling,
 )
@@ -309,6 +310,7 @@ app.add_typer(
     name="batch",
 )
 app.command()(segmenting.models)
+app.command()(serving.serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

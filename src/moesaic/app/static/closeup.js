@@ -1,0 +1,97 @@
+// The frame around the endless zoom: its canvas, a label that tells how close one is, and buttons.
+
+import * as api from "./api.js";
+import { make, show, tell } from "./dom.js";
+import { Tiles } from "./tiles.js";
+import { Zoom } from "./zoom.js";
+
+const STEP = 2; // by a press of + or -
+
+export class Closeup {
+  #drawing = false;
+
+  constructor(job) {
+    this.job = job;
+    const button = (label, text, press, more = {}) =>
+      make("button", { type: "button", "aria-label": label, title: label, onclick: press, ...more }, text);
+    this.canvas = make("canvas", {
+      tabIndex: 0,
+      role: "img",
+      "aria-label": `${job.result.name}, an endless picture. Plus and minus come closer and go back, 0 shows the whole, the arrow keys move.`,
+    });
+    this.label = make("output", { className: "scale", "aria-live": "off" });
+    this.note = make("p", { className: "note", role: "status" }, "Opening the endless picture…");
+    this.edges = button("Show the pieces it is made of", "Pieces", () => this.#pieces(), { "aria-pressed": "false" });
+    const buttons = make("div", { className: "tools", role: "group", "aria-label": "Zoom" },
+      button("Go back", "−", () => this.#by(1 / STEP)),
+      this.label,
+      button("Come closer", "+", () => this.#by(STEP)),
+      button("Show the whole picture", "Fit", () => this.#fit()),
+      this.edges);
+    if (document.fullscreenEnabled) {
+      buttons.append(button("Fill the screen, or leave that", "Full screen", () => this.#fill()));
+    }
+    this.element = make("div", { className: "closeup" }, this.canvas, this.note, buttons);
+  }
+
+  /** Fetch the mixture and draw it; a sentence stands in its place where that fails. */
+  async open(signal) {
+    const { id, result } = this.job;
+    try {
+      if (Zoom.supported()) {
+        const bytes = await api.kernels(id, signal);
+        if (signal.aborted) return;
+        this.zoom = new Zoom(this.canvas, { onview: (view) => this.#moved(view) });
+        this.zoom.load(bytes);
+      } else {
+        this.zoom = new Tiles(this.canvas, { onview: (view) => this.#moved(view) });
+        show(this.edges, false); // the server draws the picture alone
+        const drawn = this.job.verb === "decode" ? Number(this.job.options.scale ?? 1) : 1; // px for each of the mixture
+        this.zoom.load(id, Math.round(result.width / drawn), Math.round(result.height / drawn));
+      }
+      tell(this.note, "");
+    } catch (cause) {
+      if (!signal.aborted) tell(this.note, `${cause.message} The picture could not be opened for zooming.`);
+    }
+  }
+
+  dispose() {
+    this.zoom?.dispose();
+  }
+
+  #moved({ scale }) {
+    this.#busy();
+    this.label.textContent = `${scale < 9.95 ? scale.toFixed(1) : Math.round(scale).toLocaleString("en")}×`;
+  }
+
+  /** Whether the picture is still being drawn, for those who cannot see it. */
+  #busy() {
+    if (this.#drawing || !this.zoom?.settled) return;
+    this.#drawing = true;
+    this.canvas.setAttribute("aria-busy", "true");
+    this.zoom.settled().then(() => {
+      this.#drawing = false;
+      this.canvas.setAttribute("aria-busy", "false");
+    });
+  }
+
+  #by(factor) {
+    this.zoom?.zoomBy(factor);
+  }
+
+  #fit() {
+    this.zoom?.fit();
+  }
+
+  #pieces() {
+    if (!this.zoom) return;
+    const on = this.edges.getAttribute("aria-pressed") !== "true";
+    this.edges.setAttribute("aria-pressed", String(on));
+    this.zoom.ellipses = on;
+  }
+
+  #fill() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else this.element.requestFullscreen().catch(() => tell(this.note, "This browser cannot fill the screen."));
+  }
+}

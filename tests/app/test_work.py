@@ -1,0 +1,156 @@
+"""Each verb as a worker does it, on pictures of every kind."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import moesaic
+from moesaic.app.limits import Limits
+from moesaic.app.shown import fitting, in_srgb, resized
+from moesaic.app.uploads import clean_name, look_at
+from moesaic.app.verbs import VERBS, Asked
+from moesaic.app.work import work
+from moesaic.errors import ArgumentError, MoesaicError, PictureError
+from moesaic.picture import Picture
+
+QUICK: dict[str, dict[str, Any]] = {
+    "encode": {"quality": "quick"},
+    "denoise": {"quality": "quick", "noise": "10"},
+    "upscale": {"scale": "2"},
+}
+PICTURES = [verb for verb, known in VERBS.items() if "picture" in known.accepts]
+
+
+def run(folder: Path, verb: str, picture: Picture | None = None, **options: Any) -> tuple[dict[str, Any], list[Any]]:
+    if picture is not None:
+        moesaic.write_picture(picture, folder / "in.png", force=True)
+        (folder / "in.png").rename(folder / "input")
+    told: list[Any] = []
+    result, draw = work(folder, Asked.read(verb, {**QUICK.get(verb, {}), **options}), "photo", Limits(), told.append)
+    draw()
+    return result, told
+
+
+def opened(path: Path) -> Image.Image:
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def plain(photo: np.ndarray, **more: Any) -> Picture:
+    return Picture(pixels=photo[:36, :48].copy(), **more)
+
+
+@pytest.mark.parametrize("verb", PICTURES)
+def test_each_verb(tmp_path, photo, verb):
+    result, told = run(tmp_path, verb, plain(photo))
+    factor = 2 if verb in ("upscale", "enlarge") else 1
+    assert (result["width"], result["height"]) == (48 * factor, 36 * factor)
+    assert result["bytes"] == (tmp_path / "result").stat().st_size
+    assert result["name"].startswith("photo.")
+    assert told[0]["step"] == "reading the picture"
+    for view in result["views"]:
+        shown = opened(tmp_path / view)
+        assert view == "explain" or shown.size == (48 * factor, 36 * factor)
+    if not result["mixture"]:
+        assert moesaic.read_picture((tmp_path / "result").read_bytes()).width == 48 * factor
+
+
+@pytest.mark.parametrize("verb", ["restore", "encode", "enlarge"])
+@pytest.mark.parametrize("kind", ["grey", "alpha", "deep"])
+def test_pictures_of_every_kind(tmp_path, photo, verb, kind):
+    pixels = photo[:36, :48]
+    picture = {
+        "grey": Picture(pixels=pixels[..., :1].copy()),
+        "alpha": Picture(pixels=np.concatenate([pixels, pixels[..., :1]], axis=2)),
+        "deep": Picture(pixels=pixels[..., :1].copy(), depth=16),
+    }[kind]
+    result, _ = run(tmp_path, verb, picture)
+    if verb == "encode":
+        made = moesaic.decode(io.BytesIO((tmp_path / "result").read_bytes()))
+    else:
+        made = moesaic.read_picture((tmp_path / "result").read_bytes())
+    assert (made.channels, made.depth) == (picture.channels, picture.depth)
+    assert opened(tmp_path / "after").mode == ("RGBA" if kind == "alpha" else "RGB")
+    assert result["width"] >= 48
+
+
+def test_a_smaller_copy_is_worked_on_where_that_is_asked_for(tmp_path):
+    picture = Picture(pixels=np.full((1200, 1500, 3), 0.5, np.float32))
+    result, _ = run(tmp_path, "encode", picture, shrink="1", detail="less")
+    assert result["width"] * result["height"] <= 1_000_000
+    assert result["width"] / result["height"] == pytest.approx(1.25, abs=2e-3)
+    assert result["psnr"] is None or result["psnr"] > 40
+
+
+def test_a_mixture_is_opened_at_another_size(tmp_path, photo):
+    moesaic.encode(plain(photo), tmp_path / "a.moe", experts=40, fast=True)
+    (tmp_path / "a.moe").rename(tmp_path / "input")
+    result, _ = run(tmp_path, "decode", scale=3.0)
+    assert (result["name"], result["width"], result["views"]) == ("photo.x3.png", 144, ["after", "explain"])
+    wanted = moesaic.decode(io.BytesIO((tmp_path / "input").read_bytes()), scale=3)
+    found = moesaic.read_picture((tmp_path / "result").read_bytes())
+    assert np.abs(found.pixels - wanted.pixels.clip(0, 1)).max() <= 0.51 / 255
+
+
+def test_broken_input_is_an_error_of_ours(tmp_path):
+    for data in (b"", b"\x89PNG\r\n\x1a\n", b"\x89MOE\r\n\x1a\n"):
+        (tmp_path / "input").write_bytes(data)
+        with pytest.raises(MoesaicError):
+            run(tmp_path, "decode" if data[1:4] == b"MOE" else "restore")
+
+
+def test_sizes_that_are_too_large_are_refused_with_advice():
+    verb = VERBS["encode"]
+    with pytest.raises(ArgumentError, match=r"100 megapixels.*at most 16 here\. Choose a smaller size"):
+        verb.refuse_size(10_000, 10_000, verb.checked({}))
+    verb.refuse_size(10_000, 10_000, verb.checked({"shrink": "12"}))
+    with pytest.raises(ArgumentError, match="result would have 128 megapixels"):
+        VERBS["enlarge"].refuse_size(2000, 1000, VERBS["enlarge"].checked({"scale": 8}))
+
+
+def test_colours_of_a_wide_profile_are_turned_into_those_of_the_screen():
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = Image.new("RGB", (4, 4), (100, 150, 200))
+    assert in_srgb(grey, linear).getpixel((0, 0)) == pytest.approx((100, 150, 200), abs=2)
+    assert in_srgb(grey, b"no profile") is grey
+    assert in_srgb(grey, None) is grey
+
+
+def test_views_keep_the_shape():
+    assert fitting(4000, 3000, 2048) == (2048, 1536)
+    assert fitting(30, 20, 2048) == (30, 20)
+    assert fitting(100_000, 1, 2048) == (2048, 1)
+    picture = Picture(pixels=np.random.default_rng(0).random((20, 30, 4), np.float32), exif=b"Exif\0\0abc")
+    small = resized(picture, (15, 10))
+    assert (small.width, small.height, small.exif) == (15, 10, picture.exif)
+
+
+def test_looking_at_a_file_decodes_nothing(tmp_path):
+    path = tmp_path / "input"
+    Image.new("1", (12_000, 10_000)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(path)
+    assert look_at(path, Limits()) == {
+        "bytes": path.stat().st_size,
+        "width": 12_000,
+        "height": 10_000,
+        "kind": "picture",
+    }
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.new("RGB", (20, 10)).save(tmp_path / "b.jpg", exif=exif)
+    assert [look_at(tmp_path / "b.jpg", Limits())[side] for side in ("width", "height")] == [10, 20]
+    with pytest.raises(PictureError, match="more than 100 megapixels"):
+        look_at(path, Limits(pixels=100_000_000))
+
+
+def test_names_are_never_empty():
+    limits = Limits()
+    for name in ("", ".", "..", "/", "\\", "\0", " . ", "\u200b", "a/"):
+        assert clean_name(name, limits) == "picture"
+    assert clean_name("a.tar.gz", limits) == "a.tar"
+    assert clean_name("Dr. Who", limits) == "Dr"
