@@ -16,7 +16,7 @@ from moesaic import zoo
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- runnable -->"  # before a block; pages in WHOLE need none
-WHOLE = ("routing.md", "degradations.md", "restoration.md", "predict.md", "explain.md")
+WHOLE = ("index.md", "routing.md", "degradations.md", "restoration.md", "predict.md", "explain.md")
 PAGES = (*WHOLE, "segmentation.md", "enlarging.md", "upscaling.md")
 NEEDED = ("transformers", "onnx", "onnxscript")  # by some block, and not by moesaic itself
 
