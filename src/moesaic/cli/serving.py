@@ -75,6 +75,8 @@ def _listening(host: str, port: int) -> socket.socket:
     Raises:
         ArgumentError: the port is taken, or the address is not one of this machine.
     """
+    if not host:
+        raise ArgumentError("the host has an empty name; 0.0.0.0 is every address of this machine")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
