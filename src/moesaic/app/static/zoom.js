@@ -348,6 +348,7 @@ export class Zoom {
     else if (ready || this.#shown) {
       ready = this.#scene.draw(view, [width, height], this.#shown ? began + budget : Infinity);
       if (!this.#scene.holes) this.#painter.view = view;
+      if (ready && divisor === 1 && this.#isWhole(view)) this.#painter.keepBase(view);
       this.#present(view);
     }
     this.#sharp = ready && divisor === 1;
@@ -358,6 +359,13 @@ export class Zoom {
     if (!ready || this.#glide || this.#drift) this.#request();
     else if (!this.#sharp) this.#resting = setTimeout(() => this.#request(), RESTS);
     else if (!this.#waiting) for (const call of this.#callers.splice(0)) call();
+  }
+
+  /** Whether a view shows all of the picture, finer than any before. */
+  #isWhole({ left, top, scale, width, height }) {
+    const { width: across, height: down } = this.#kernels;
+    const fits = left <= 0 && top <= 0 && left + width / scale >= across && top + height / scale >= down;
+    return fits && scale > (this.#painter.baseView?.scale ?? 0);
   }
 
   #present(view) {

@@ -39,6 +39,8 @@ export class Painter {
     this.kept = null; // the last picture without holes, while the next is drawn
     this.view = null; // of `drawn`, once it has no holes: left, top, scale, width, height
     this.keptView = null;
+    this.base = null; // the whole canvas of the mixture, for what the kept picture does not reach
+    this.baseView = null;
     this.room = [0, 0]; // px of what can be drawn into
     gl.disable(gl.BLEND);
     gl.disable(gl.DITHER);
@@ -105,6 +107,17 @@ export class Painter {
     gl.drawElements(gl.TRIANGLES, 6 * count, gl.UNSIGNED_SHORT, 0);
   }
 
+  /** What was drawn shows the whole canvas: it is kept apart, for views that come back from far inside. */
+  keepBase(view) {
+    const { gl } = this;
+    if (this.base) gl.deleteTexture(this.base);
+    this.base = texture(gl, gl.LINEAR);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, view.width, view.height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.frame);
+    gl.copyTexSubImage2D(gl.TEXTURE_2D, 0, 0, 0, 0, 0, view.width, view.height);
+    this.baseView = view;
+  }
+
   /**
    * Show a view on the screen: as it was drawn; or where that has holes or is still to be drawn, the last picture without
    * holes, as far as it goes. `pixels` are the screen's for a px of the canvas, and `whole` is where the canvas lies there.
@@ -112,18 +125,24 @@ export class Painter {
   show([width, height], view, pixels, whole, ratio, [dark, light]) {
     const { gl } = this;
     const program = this.programs.show;
-    const [texture, from] = this.view ? [this.drawn, this.view] : this.keptView ? [this.kept, this.keptView] : [this.drawn, view];
-    const [across, down] = this.room;
+    const [shown, from] = this.view ? [this.drawn, this.view] : this.keptView ? [this.kept, this.keptView] : [this.drawn, view];
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, width, height);
     gl.useProgram(program.made);
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.uniform1i(program.at("drawn"), 0);
     gl.uniform2f(program.at("size"), width, height);
-    gl.uniform2f(program.at("end"), from.width / across, from.height / down);
-    gl.uniform2f(program.at("most"), (from.width - 0.5) / across, (from.height - 0.5) / down);
-    gl.uniform2f(program.at("unit"), from.scale / pixels / across, from.scale / pixels / down);
-    gl.uniform2f(program.at("first"), ((view.left - from.left) * from.scale) / across, ((view.top - from.top) * from.scale) / down);
+    const base = this.baseView ?? { ...view, width: 0, height: 0 };
+    for (const [unit, name, made, of, [across, down]] of [
+      [1, "base", this.base, base, [base.width || 1, base.height || 1]],
+      [0, "drawn", shown, from, this.room],
+    ]) {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, made);
+      gl.uniform1i(program.at(name), unit);
+      gl.uniform2f(program.at(`${name}End`), of.width / across, of.height / down);
+      gl.uniform2f(program.at(`${name}Most`), (of.width - 0.5) / across, (of.height - 0.5) / down);
+      gl.uniform2f(program.at(`${name}Unit`), of.scale / pixels / across, of.scale / pixels / down);
+      gl.uniform2f(program.at(`${name}First`), ((view.left - of.left) * of.scale) / across, ((view.top - of.top) * of.scale) / down);
+    }
     gl.uniform4f(program.at("whole"), ...whole);
     gl.uniform1f(program.at("square"), this.kernels.hasAlpha ? Math.round(SQUARE * ratio) : 0);
     gl.uniform1f(program.at("dark"), dark);
@@ -148,6 +167,7 @@ export class Painter {
     gl.deleteTexture(this.table);
     gl.deleteTexture(this.drawn);
     gl.deleteTexture(this.kept);
+    gl.deleteTexture(this.base);
     gl.deleteFramebuffer(this.frame);
     gl.deleteBuffer(this.buffer);
     gl.deleteBuffer(this.order);

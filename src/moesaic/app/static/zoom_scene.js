@@ -8,7 +8,7 @@ import { BATCH, CORNERS, FLOATS } from "./zoom_painter.js";
 const SMALL = 12; // px of the target; cells are no smaller
 const LARGE = 2048; // px; and no larger, for a float32 to tell their pixels apart
 const FEW = 16; // kernels; cells with so few gain nothing by being divided
-const MANY = 300; // kernels; longer lists are not drawn with just because better ones are not ready
+const MANY = 64; // kernels; longer lists are not drawn with just because better ones are not ready
 const LEAST = 4; // lists or entries that a frame makes however late it is, or a slow machine would never come to an end
 const ROOT = 256; // px; the plane is not told apart by finer roots than this, however far one is from the picture
 

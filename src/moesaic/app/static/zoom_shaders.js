@@ -105,12 +105,17 @@ void main() {
 export const SHOW = `#version 300 es
 precision highp float;
 uniform sampler2D drawn;
+uniform sampler2D base; // the whole canvas, coarse
 uniform vec2 size;  // of the screen, px
 uniform vec4 whole; // the canvas of the mixture on the screen: left, top, right, bottom
-uniform vec2 unit;  // of the texture, a px of the screen
-uniform vec2 first; // of the texture, the corner of the screen
-uniform vec2 end;   // of what was drawn into the texture
-uniform vec2 most;  // the middle of the last texel that was drawn into
+uniform vec2 drawnUnit;  // of the texture, a px of the screen
+uniform vec2 drawnFirst; // of the texture, the corner of the screen
+uniform vec2 drawnEnd;   // of what was drawn into the texture
+uniform vec2 drawnMost;  // the middle of the last texel that was drawn into
+uniform vec2 baseUnit;
+uniform vec2 baseFirst;
+uniform vec2 baseEnd;
+uniform vec2 baseMost;
 uniform float dark; // squares of the checkerboard
 uniform float light;
 uniform float square; // px, of the checkerboard; 0 for none
@@ -118,9 +123,13 @@ out vec4 colour;
 
 void main() {
   vec2 at = vec2(gl_FragCoord.x, size.y - gl_FragCoord.y);
-  vec2 there = at * unit + first;
-  colour = texture(drawn, clamp(there, vec2(0.0), most));
-  if (any(lessThan(there, vec2(0.0))) || any(greaterThan(there, end))) colour = vec4(0.0);
+  vec2 there = at * drawnUnit + drawnFirst;
+  colour = texture(drawn, clamp(there, vec2(0.0), drawnMost));
+  if (any(lessThan(there, vec2(0.0))) || any(greaterThan(there, drawnEnd))) {
+    there = at * baseUnit + baseFirst;
+    bool reaches = all(greaterThan(there, vec2(0.0))) && all(lessThan(there, baseEnd));
+    colour = reaches ? texture(base, min(there, baseMost)) : vec4(0.0);
+  }
   bool inside = all(greaterThan(at, whole.xy)) && all(lessThan(at, whole.zw));
   if (square > 0.0 && inside) {
     ivec2 cell = ivec2(floor(at / square));
