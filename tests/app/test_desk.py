@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,59 +14,11 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
-from moesaic.app.jobs import RECORD, Job, Store
+from moesaic.app.jobs import Job
 from moesaic.app.limits import Limits
 from moesaic.app.server import create_app
-from tests.app.test_server import done, png, send
-
-
-def job_of(identity: str, **changes: object) -> Job:
-    seen = {"bytes": 3, "width": 1, "height": 1, "kind": "picture"}
-    made = {"id": identity, "verb": "encode", "options": {}, "name": "a", "input": seen, "made": 0.0}
-    return Job(**{**made, **changes})  # type: ignore[arg-type]
-
-
-def kept(store: Store, **changes: object) -> Job:
-    identity, new = store.begin()
-    (new / "input").write_bytes(b"abc")
-    job = job_of(identity, **changes)
-    store.settle(job)
-    return job
-
-
-def test_a_store_gives_back_what_it_holds(tmp_path):
-    store = Store(tmp_path / "jobs")
-    waiting, working = kept(store), kept(store, state="running", tries=1, made=2.0)
-    hopeless = kept(store, state="running", tries=2, made=3.0)
-    over = kept(store, state="done", made=4.0, ended=5.0, result={"name": "a.moe"})
-    (store.path(over) / "explain.part").write_bytes(b"half")
-    (store.folder / ".new-half-sent").mkdir()
-    (store.folder / "notes.txt").write_text("not ours")
-    found = {job.id: job for job in Store(tmp_path / "jobs").load()}
-    assert [found[one.id].state for one in (waiting, working, hopeless, over)] == ["queued", "queued", "failed", "done"]
-    assert "Try a smaller one" in found[hopeless.id].error
-    assert found[over.id].result == {"name": "a.moe"}
-    assert not (store.path(over) / "explain.part").exists()
-    assert sorted(path.name for path in store.folder.iterdir()) == sorted([*found, "notes.txt"])
-
-
-def test_damaged_records_are_no_jobs(tmp_path):
-    store = Store(tmp_path)
-    for text in ("", "{}", "[]", '{"id": 3}', json.dumps({"id": "x"})):
-        job = kept(store)
-        (store.path(job) / RECORD).write_text(text)
-    assert store.load() == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_jobs_that_are_gone_stay_gone(tmp_path):
-    store = Store(tmp_path)
-    job = kept(store)
-    store.remove(job)
-    store.remove(job)
-    store.save(job)
-    assert store.load() == []
-    assert store.bytes() == 0
+from moesaic.app.workers import Ended
+from tests.app.calls import done, ended, png, send
 
 
 @pytest.fixture
@@ -103,7 +56,7 @@ def test_too_long_and_too_much(open_app):
     client, app = open_app(seconds=0)
     assert "Make it smaller" in done(client, send(client, png()))["error"]
     for worker in app.state.desk._workers:
-        worker._limits, worker._memory = Limits(), 1.0
+        worker._seconds, worker._memory = 600, 1.0
     assert "memory" in done(client, send(client, png()))["error"]
     for worker in app.state.desk._workers:
         worker._memory = 1e12
@@ -158,13 +111,97 @@ def test_a_server_that_ends_leaves_its_jobs_to_the_next(open_app):
     assert app.state.desk.pids == []
     again, _ = open_app()
     for identity in jobs:
-        assert done(again, again.get(f"/api/jobs/{identity}") and _Answer(again, identity))["state"] == "done"
+        assert ended(again, identity)["state"] == "done"
 
 
-class _Answer:
-    """A job as `done` takes it."""
+def test_a_disk_that_is_full_says_so_and_keeps_nothing(open_app, monkeypatch, tmp_path):
+    client, _ = open_app()
 
-    status_code = 201
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    def __init__(self, client: TestClient, identity: str) -> None:
-        self.json = lambda: client.get(f"/api/jobs/{identity}").json()
+    for place in ("shutil.copyfileobj", "os.fsync"):  # the picture, and the job's record
+        with monkeypatch.context() as patched:
+            patched.setattr(place, full)
+            answer = send(client, png())
+        assert answer.status_code == 503
+        assert "disk is full" in answer.json()["error"]
+        assert answer.headers["retry-after"]
+        assert list((tmp_path / "jobs").iterdir()) == []
+    assert done(client, send(client, png(), quality="quick"))["state"] == "done"
+
+
+def test_cancelled_at_every_moment(open_app, tmp_path):
+    client, _ = open_app()
+    for moment in range(5):
+        job = send(client, png((64, 48)), quality="quick").json()
+        time.sleep(0.2 * moment)
+        assert client.delete(f"/api/jobs/{job['id']}").status_code == 204
+        answer = client.get(f"/api/jobs/{job['id']}")
+        assert answer.status_code == 410 or answer.json()["state"] == "cancelled"
+        client.delete(f"/api/jobs/{job['id']}")
+        assert client.get(f"/api/jobs/{job['id']}").status_code == 410
+    assert done(client, send(client, png(), quality="quick"))["state"] == "done"
+    assert len(list((tmp_path / "jobs").iterdir())) == 1
+
+
+def test_deleted_by_many_while_others_look_and_go_on(open_app, tmp_path):
+    client, _ = open_app()
+    for _ in range(3):
+        job = done(client, send(client, png(), quality="quick"))
+        at = f"/api/jobs/{job['id']}"
+        given = {"verb": "decode", "from": json.dumps({"job": job["id"], "which": "result"})}
+        calls = [("GET", f"{at}/result", {}), ("POST", "/api/jobs", given)] * 4
+        calls[4:4] = [("DELETE", at, {})] * 3
+        with ThreadPoolExecutor(len(calls)) as people:
+            answers = list(people.map(lambda call: client.request(call[0], call[1], data=call[2]), calls))
+        assert {answer.status_code for answer in answers} <= {200, 201, 204, 404, 410}
+        for answer in answers:
+            if answer.status_code == 201:
+                for _ in range(2):  # stopped, then removed
+                    client.delete(f"/api/jobs/{answer.json()['id']}")
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_going_on_takes_no_room_and_outlives_what_it_came_from(open_app, tmp_path):
+    client, _ = open_app()
+    first = done(client, send(client, png(), quality="quick"))
+    given = {"verb": "restore", "from": json.dumps({"job": first["id"], "which": "input"})}
+    second = done(client, client.post("/api/jobs", data=given))
+    paths = [tmp_path / "jobs" / job["id"] / "input" for job in (first, second)]
+    assert paths[0].samefile(paths[1])
+    client.delete(f"/api/jobs/{first['id']}")
+    assert paths[1].read_bytes() == png()
+
+
+def test_what_nobody_waits_for_is_not_drawn(open_app, monkeypatch):
+    """A job that is removed while its explanation is made frees its worker."""
+    client, app = open_app()
+    job = done(client, send(client, png(), quality="quick"))
+    found = app.state.desk.find(job["id"])
+    end = time.monotonic() + 60
+    while found.explained is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    found.state, found.ended, found.explained = "queued", None, None
+    with app.state.desk._lock:
+        app.state.desk._waiting.append(found.id)
+    asked: list[bool] = []
+
+    def run(given, news, done, cancelled):
+        done({"name": "a.moe", "views": ["explain"]})
+        asked.append(cancelled())
+        assert client.get(f"/api/jobs/{found.id}/view/explain").status_code == 202
+        client.delete(f"/api/jobs/{found.id}")
+        asked.append(cancelled())
+        return Ended({})
+
+    (worker,) = app.state.desk._workers
+    (app.state.desk.store.path(found) / "explain").unlink(missing_ok=True)
+    monkeypatch.setattr(worker, "run", run)
+    with app.state.desk._lock:
+        app.state.desk._lock.notify_all()
+    while len(asked) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert asked == [False, True]

@@ -20,17 +20,9 @@ import moesaic
 from moesaic.app.kernels import MAGIC, size_of
 from moesaic.app.limits import Limits
 from moesaic.app.server import create_app
+from tests.app.calls import WAIT, done, png, send
 
 LIMITS = Limits(body_bytes=200_000, pixels=1_000_000, seconds=120)
-WAIT = 90  # s, for a job whose worker has to begin
-
-
-def png(size: tuple[int, int] = (32, 24), seed: int = 0, mode: str = "RGB", **options: Any) -> bytes:
-    shape = (size[1], size[0], len(mode)) if len(mode) > 1 else (size[1], size[0])
-    pixels = np.random.default_rng(seed).integers(60, 190, shape, dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels, mode).save(file, "PNG", **options)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +30,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = create_app(folder=tmp_path_factory.mktemp("server"), workers=1, limits=LIMITS)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as made:
         yield made
-
-
-def send(client: TestClient, data: bytes, verb: str = "encode", name: str = "a.png", **options: Any) -> Any:
-    given = {"verb": verb, "options": json.dumps(options)}
-    return client.post("/api/jobs", data=given, files={"picture": (name, data)})
-
-
-def done(client: TestClient, answer: Any) -> dict[str, Any]:
-    assert answer.status_code == 201, answer.text
-    job = answer.json()
-    end = time.monotonic() + WAIT
-    while job["state"] in ("queued", "running"):
-        assert time.monotonic() < end, job
-        time.sleep(0.05)
-        job = client.get(f"/api/jobs/{job['id']}").json()
-    return job
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +269,52 @@ def test_the_page_is_told_what_there_is(client):
         for option in verb["options"]:
             assert option["kind"] in ("choice", "number", "integer", "flag")
             assert option["default"] is not None
+
+
+@pytest.mark.parametrize("fields", [{"verb": "\ud800"}, {"options": "\udfff"}, {"options": "[" * 4000}])
+def test_odd_fields(client, fields):
+    parts = [("verb", "encode"), ("options", "{}"), *fields.items()]
+    body = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+        % (name.encode(), text.encode("utf-8", "surrogatepass"))
+        for name, text in parts
+    )
+    for charset in ("utf-8", "utf-7", "unicode_escape", "zlib", "undefined", "idna", "none"):
+        kind = f"multipart/form-data; boundary=b; charset={charset}"
+        answer = client.post("/api/jobs", content=body + b"--b--\r\n", headers={"Content-Type": kind})
+        assert answer.status_code in (400, 422)
+        assert answer.json()["error"].endswith(".")
+
+
+def test_a_name_cannot_make_headers(client):
+    name = 'a\r\nSet-Cookie: x=1\u2028\u202e";filename=b.exe'
+    job = done(client, send(client, png(), quality="quick", name=name + ".png"))
+    told = client.get(f"/api/jobs/{job['id']}/result").headers
+    assert "set-cookie" not in told
+    assert told["content-disposition"].startswith('attachment; filename="')
+    assert told["content-disposition"].isascii()
+    assert told["content-disposition"].count('"') == 2
+
+
+def test_two_files_or_too_many_fields(client):
+    files = [("picture", ("a.png", png())), ("picture", ("b.png", png()))]
+    assert client.post("/api/jobs", data={"verb": "encode"}, files=files).status_code == 400
+    many = {"verb": "encode", **{f"field{number}": "x" for number in range(50)}}
+    assert client.post("/api/jobs", data=many, files={"picture": ("a.png", png())}).status_code == 400
+    assert client.post("/api/jobs", data={"verb": "encode", "options": "x" * 5000}).status_code == 400
+    for wrong in ({"verb": "encode", "picture": "text"}, {"verb": "encode", "options": "nonsense"}):
+        assert client.post("/api/jobs", data=wrong).status_code == 400
+
+
+def test_parts_of_files_are_not_given(client, encoded):
+    for at in (f"/api/jobs/{encoded['id']}/result", "/static/style.css"):
+        whole = client.get(at)
+        assert int(whole.headers["content-length"]) == len(whole.content)
+        answer = client.get(at, headers={"Range": "bytes=" + ",".join(f"{n}-{n}" for n in range(5000))})
+        assert (answer.status_code, answer.content) == (200, whole.content)
+
+
+def test_other_methods_are_refused(client, encoded):
+    for method in ("PUT", "PATCH", "OPTIONS", "TRACE", "HEAD"):
+        answer = client.request(method, f"/api/jobs/{encoded['id']}")
+        assert answer.status_code == 405

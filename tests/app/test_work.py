@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 import moesaic
 from moesaic.app.limits import Limits
-from moesaic.app.shown import fitting, in_srgb, resized
-from moesaic.app.uploads import clean_name, look_at
 from moesaic.app.verbs import VERBS, Asked
 from moesaic.app.work import work
-from moesaic.errors import ArgumentError, MoesaicError, PictureError
+from moesaic.errors import ArgumentError, MoesaicError
 from moesaic.picture import Picture
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -111,46 +109,3 @@ def test_sizes_that_are_too_large_are_refused_with_advice():
     verb.refuse_size(10_000, 10_000, verb.checked({"shrink": "12"}))
     with pytest.raises(ArgumentError, match="result would have 128 megapixels"):
         VERBS["enlarge"].refuse_size(2000, 1000, VERBS["enlarge"].checked({"scale": 8}))
-
-
-def test_colours_of_a_wide_profile_are_turned_into_those_of_the_screen():
-    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    grey = Image.new("RGB", (4, 4), (100, 150, 200))
-    assert in_srgb(grey, linear).getpixel((0, 0)) == pytest.approx((100, 150, 200), abs=2)
-    assert in_srgb(grey, b"no profile") is grey
-    assert in_srgb(grey, None) is grey
-
-
-def test_views_keep_the_shape():
-    assert fitting(4000, 3000, 2048) == (2048, 1536)
-    assert fitting(30, 20, 2048) == (30, 20)
-    assert fitting(100_000, 1, 2048) == (2048, 1)
-    picture = Picture(pixels=np.random.default_rng(0).random((20, 30, 4), np.float32), exif=b"Exif\0\0abc")
-    small = resized(picture, (15, 10))
-    assert (small.width, small.height, small.exif) == (15, 10, picture.exif)
-
-
-def test_looking_at_a_file_decodes_nothing(tmp_path):
-    path = tmp_path / "input"
-    Image.new("1", (12_000, 10_000)).save(tmp_path / "a.png")
-    (tmp_path / "a.png").rename(path)
-    assert look_at(path, Limits()) == {
-        "bytes": path.stat().st_size,
-        "width": 12_000,
-        "height": 10_000,
-        "kind": "picture",
-    }
-    exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
-    Image.new("RGB", (20, 10)).save(tmp_path / "b.jpg", exif=exif)
-    assert [look_at(tmp_path / "b.jpg", Limits())[side] for side in ("width", "height")] == [10, 20]
-    with pytest.raises(PictureError, match="more than 100 megapixels"):
-        look_at(path, Limits(pixels=100_000_000))
-
-
-def test_names_are_never_empty():
-    limits = Limits()
-    for name in ("", ".", "..", "/", "\\", "\0", " . ", "\u200b", "a/"):
-        assert clean_name(name, limits) == "picture"
-    assert clean_name("a.tar.gz", limits) == "a.tar"
-    assert clean_name("Dr. Who", limits) == "Dr"

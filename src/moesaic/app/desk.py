@@ -12,7 +12,7 @@ from typing import Any
 
 from moesaic.app.jobs import Job, Store
 from moesaic.app.limits import Limits
-from moesaic.app.workers import Assignment, Worker
+from moesaic.app.workers import Assignment, Worker, do_job
 from moesaic.errors import MoesaicError
 from moesaic.memory import machine_bytes
 from moesaic.mixture.backends.threads import default_threads
@@ -52,7 +52,7 @@ class Desk:
         self._bytes = store.bytes()
         memory = limits.memory_share * machine_bytes() / workers
         threads = max(1, default_threads() // workers)
-        self._workers = [Worker(limits, memory, threads) for _ in range(workers)]
+        self._workers = [Worker(do_job, limits, memory, threads, seconds=limits.seconds) for _ in range(workers)]
         self._threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in self._workers]
         self._threads.append(threading.Thread(target=self._sweep, daemon=True))
         for thread in self._threads:
@@ -179,7 +179,7 @@ class Desk:
             self._end(job, "done", result=result)
 
         def cancelled() -> bool:
-            return self._stopped or job.state == "cancelled"
+            return self._stopped or job.state == "cancelled" or job.id not in self._jobs
 
         given = Assignment(self.store.path(job), job.verb, job.options, job.name)
         ended = worker.run(given, news, done, cancelled)

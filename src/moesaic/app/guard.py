@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from moesaic.app.limits import MIB, Limits
 
@@ -83,6 +84,8 @@ class Guard:
         if refusal := self._refusal(scope, headers):
             await _answer(answered, *refusal)
             return
+        # No part of a file is ever asked for by the page, and lists of parts are an attack on who sorts them.
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
         bounded = _Bounded(receive, self._limits)
         try:
             if int(headers.get("content-length") or 0) > self._limits.body_bytes:
@@ -98,6 +101,9 @@ class Guard:
         except TooSlowError:
             if not begun:
                 await _answer(answered, 408, "The picture came too slowly and was given up. Try again.")
+        except ClientDisconnect:
+            if not begun:  # nobody may be there to read it
+                await _answer(answered, 400, "The picture did not come to its end. Send it again.")
         except Exception:
             if begun:
                 raise
@@ -111,7 +117,7 @@ class Guard:
                 "This server is not known by that name. Use http://127.0.0.1, or begin it with --allow-host NAME."
             )
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdecimal()):
+        if not (length.isascii() and length.isdecimal() and len(length) < 20):
             return 400, "The request has no valid length. Reload the page and try again."
         if scope["method"] in _CHANGES:
             origin = headers.get("origin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -12,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from moesaic.files import atomic_write
 
@@ -136,8 +137,9 @@ class Store:
                 if path.name.startswith(NEW) or ID.fullmatch(path.name):  # nothing else here is ours
                     shutil.rmtree(path, ignore_errors=True)
                 continue
-            for part in (*path.glob("*.part"), *path.glob(".*")):
-                part.unlink(missing_ok=True)
+            for part in path.iterdir():  # a link would show whatever it leads to
+                if part.is_symlink() or part.suffix == ".part" or part.name.startswith("."):
+                    part.unlink(missing_ok=True)
             if not job.is_over:
                 job.began = None
                 if job.tries >= _TRIES:
@@ -162,6 +164,7 @@ class Store:
 
 
 _NOT_KEPT = ("done", "left", "step")
+_KINDS = {"verb": str, "options": dict, "name": str, "input": dict, "tries": int}
 
 
 def _write(job: Job, folder: Path) -> None:
@@ -170,9 +173,20 @@ def _write(job: Job, folder: Path) -> None:
 
 
 def _read(folder: Path) -> Job | None:
-    try:
-        held = json.loads((folder / RECORD).read_bytes())
-        job = Job(**held)
-    except (OSError, ValueError, TypeError):
+    if any((folder / name).is_symlink() for name in (RECORD, "input")):
         return None
-    return job if job.id == folder.name and (folder / "input").is_file() else None
+    try:
+        held: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+        job = Job(**held)
+        is_sound = (
+            held["id"] == folder.name
+            and held["state"] in get_args(State)
+            and all(isinstance(held[name], kind) for name, kind in _KINDS.items())
+            and all(isinstance(held["input"][name], int) for name in ("bytes", "width", "height"))
+            and math.isfinite(held["made"])
+            and (math.isfinite(held["ended"]) if job.is_over else held["ended"] is None)
+            and (isinstance(held["result"], dict) or job.state != "done")
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return job if is_sound and (folder / "input").is_file() else None

@@ -23,7 +23,12 @@ class Limits:
     memory_share: float = 0.75  # of the machine's memory, for all workers together
     idle_seconds: int = 30  # without a byte of an upload; then it is cut off
     upload_seconds: int = 15 * MINUTE  # of one upload
+    reading_seconds: int = 2 * MINUTE  # in which a client reads nothing of its answer; then it is cut off
+    connections: int = 300  # at a time; more are closed at once
     view_side: int = 2048  # px, of the pictures that the page shows
     tile_pixels: int = MEGAPIXEL * 2  # of one tile that the server draws
+    tile_seconds: int = 20  # for drawing one tile
+    tile_bytes: int = 2 * GIB  # of memory, for the process that draws tiles
+    tiles: int = 32  # that wait to be drawn
     name_letters: int = 100  # of a file's name
     option_bytes: int = 4096  # of a job's options

@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect
 
 import moesaic
 from moesaic.app.desk import BusyError, Desk
-from moesaic.app.drawing import Tiles
+from moesaic.app.drawing import Tile, Tiles
 from moesaic.app.guard import Guard
 from moesaic.app.jobs import ID, Job, Store
 from moesaic.app.limits import Limits
+from moesaic.app.sentences import FULL, is_full, sentence
 from moesaic.app.uploads import as_chosen, clean_name, look_at
 from moesaic.app.verbs import VERBS, Asked
-from moesaic.app.workers import sentence
 from moesaic.app.workplace import workplace
 from moesaic.errors import ArgumentError, MoesaicError
 from moesaic.mixture.backends.threads import default_threads
@@ -43,6 +43,7 @@ _TYPES = {
     ".jpg": "image/jpeg",
 }
 _TYPE_OF = {"before": "image/webp", "after": "image/webp", "explain": "image/webp"}
+_GONE = "This picture has just been deleted. Send it again."
 _LATER = "This is still being made; ask again in a moment."
 
 
@@ -83,9 +84,11 @@ def create_app(
         count = workers or max(1, default_threads() // 2)
         with nullcontext(folder) if folder is not None else workplace(None) as place:
             state.desk = app.state.desk = await asyncio.to_thread(lambda: Desk(Store(place / "jobs"), bounds, count))
+            state.tiles = Tiles(bounds, max(1, default_threads() // 2))
             try:
                 yield
             finally:
+                await asyncio.to_thread(state.tiles.stop)
                 await asyncio.to_thread(state.desk.stop)
 
     app = FastAPI(title="moesaic", lifespan=life, openapi_url=None, docs_url=None, redoc_url=None)
@@ -101,10 +104,10 @@ class _State:
     """What the calls share."""
 
     desk: Desk
+    tiles: Tiles
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.tiles = Tiles()
 
     def job(self, identity: str) -> Job:
         """A job by its id, which is all that anybody needs to have it.
@@ -191,8 +194,10 @@ def _add_jobs(app: FastAPI, state: _State) -> None:
             async for _ in request.stream():  # read and forgotten, so that the browser is ready for the answer
                 pass
             raise RefusalError(429, str(busy), busy.wait) from busy
-        except ClientDisconnect:
-            raise RefusalError(400, "The picture did not come to its end. Send it again.") from None
+        except (OSError, ArgumentError) as error:
+            if not is_full(error):
+                raise
+            raise RefusalError(503, FULL, 60) from error
         told = state.desk.told(job)
         return JSONResponse(told, 201, {"Location": f"/api/jobs/{job.id}"})
 
@@ -258,18 +263,16 @@ def _again(state: _State, asked: Asked, earlier: Any) -> Job:
         path = path if path.is_file() else path.with_name("result")
     name = job.name if which == "input" else (job.result or {}).get("name", job.name)
     try:
-        with path.open("rb") as file:
-            return _settled(state, asked, name, file)
+        return _settled(state, asked, name, path)
     except FileNotFoundError:
-        raise RefusalError(410, "This picture has just been deleted. Send it again.") from None
+        raise RefusalError(410, _GONE) from None
 
 
-def _settled(state: _State, asked: Asked, name: str, file: Any) -> Job:
+def _settled(state: _State, asked: Asked, name: str, given: BinaryIO | Path) -> Job:
     """A job of what was sent: looked at before it takes a place in the queue."""
     identity, new = state.desk.store.begin()
     try:
-        with (new / "input").open("wb") as input_:
-            shutil.copyfileobj(file, input_, 2**20)
+        _put(given, new / "input")
         try:
             found = look_at(new / "input", state.limits)
         except MoesaicError as error:
@@ -296,6 +299,32 @@ def _settled(state: _State, asked: Asked, name: str, file: Any) -> Job:
     return job
 
 
+def _put(given: BinaryIO | Path, place: Path) -> None:
+    """What was sent, or a file of another job: that is shared, as no file of a job is ever changed."""
+    if isinstance(given, Path):
+        with suppress(OSError):  # where the disk knows no links, or the file has gone
+            place.hardlink_to(given)
+            return
+    with given.open("rb") if isinstance(given, Path) else nullcontext(given) as file, place.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 2**20)
+
+
+def _sent(path: Path, kind: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A file of a job, whole even where the job is removed while it is sent."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise RefusalError(410, _GONE) from None
+    length = str(os.fstat(file.fileno()).st_size)
+    return StreamingResponse(_parts(file), media_type=kind, headers={"Content-Length": length, **(headers or {})})
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while part := file.read(2**18):
+            yield part
+
+
 def _add_files(app: FastAPI, state: _State) -> None:
     @app.get("/api/jobs/{identity}/result")
     async def result(identity: str, metadata: str = "0") -> Response:
@@ -308,7 +337,7 @@ def _add_files(app: FastAPI, state: _State) -> None:
         kind = "application/octet-stream" if name.endswith(".moe") else "image/png"
         plain = "".join(letter if letter.isascii() and letter not in '"\\%;' else "_" for letter in name)
         told = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-        return FileResponse(path, media_type=kind, headers={"Content-Disposition": told})
+        return _sent(path, kind, {"Content-Disposition": told})
 
     @app.get("/api/jobs/{identity}/view/{which}")
     async def view(identity: str, which: str) -> Response:
@@ -319,11 +348,11 @@ def _add_files(app: FastAPI, state: _State) -> None:
             path = state.desk.store.path(job) / which
             if not path.is_file():
                 return JSONResponse({"error": _LATER}, 202)
-        return FileResponse(state.file(job, which), media_type=_TYPE_OF[which])
+        return _sent(state.file(job, which), _TYPE_OF[which])
 
     @app.get("/api/jobs/{identity}/kernels")
     async def kernels(identity: str) -> Response:
-        return FileResponse(state.file(state.job(identity), "kernels"), media_type="application/octet-stream")
+        return _sent(state.file(state.job(identity), "kernels"), "application/octet-stream")
 
     @app.get("/api/jobs/{identity}/tile")
     async def tile(identity: str, request: Request) -> Response:
@@ -332,17 +361,20 @@ def _add_files(app: FastAPI, state: _State) -> None:
         path = state.file(job, "result" if job.verb == "encode" else "input")
         given = request.query_params
         try:
-            region = tuple(float(given[side]) for side in ("left", "top", "right", "bottom"))
+            left, top, right, bottom = (float(given[side]) for side in ("left", "top", "right", "bottom"))
             size = int(given["width"]), int(given["height"])
         except (KeyError, ValueError) as cause:
             raise RefusalError(400, "A tile has numbers for left, top, right, bottom, width and height.") from cause
-        right_way = all(map(math.isfinite, region)) and region[0] < region[2] and region[1] < region[3]
+        right_way = all(map(math.isfinite, (left, top, right, bottom))) and left < right and top < bottom
         if not right_way or min(size) < 1 or size[0] * size[1] > state.limits.tile_pixels:
             raise RefusalError(
                 422, f"A tile is a part of the picture, drawn with at most {state.limits.tile_pixels:,} pixels."
             )
         try:
-            data = await asyncio.wrap_future(state.tiles.drawn(path, region, size))
+            drawn = state.tiles.drawn(Tile(path, (left, top, right, bottom), size))
+            if drawn is None:
+                raise RefusalError(429, "Many parts are being drawn just now. Try again in a moment.", 2)
+            data = await asyncio.wrap_future(drawn)
         except MoesaicError as error:
             raise RefusalError(422, sentence(error)) from error
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})

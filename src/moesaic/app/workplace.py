@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ def workplace(folder: Path | None) -> Iterator[Path]:
             yield folder
         return
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if not _is_ours(left):
+            continue
         with suppress(ArgumentError, OSError), alone_in(left, _taken):  # it is taken while its server lives
             shutil.rmtree(left / "jobs", ignore_errors=True)
         with suppress(OSError):
@@ -40,6 +43,14 @@ def workplace(folder: Path | None) -> Iterator[Path]:
             yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _is_ours(left: Path) -> bool:
+    """Whether a folder that anybody could have made, or a link to where something is to be lost, is of our making."""
+    try:
+        return not left.is_symlink() and (not hasattr(os, "getuid") or left.lstat().st_uid == os.getuid())
+    except OSError:
+        return False
 
 
 def _taken(folder: Path, holder: str) -> ArgumentError:

@@ -1,6 +1,7 @@
 """The verb `serve`: the web page and its server."""
 
 # Annotations are real here, not postponed: typer evaluates them.
+import signal
 import socket
 import webbrowser
 from contextlib import suppress
@@ -48,10 +49,13 @@ def serve(
         import python_multipart  # noqa: F401 - FastAPI asks for it when a form comes
         import uvicorn
 
+        from moesaic.app.connections import allow_files, patient
+        from moesaic.app.limits import Limits
         from moesaic.app.server import create_app
         from moesaic.app.workplace import workplace
     except ImportError as cause:
         raise MissingExtraError("the page needs FastAPI and uvicorn: pip install 'moesaic[app]'") from cause
+    _end_in_order()
     listener = _listening(host, port)
     with listener, workplace(folder) as place:
         app = create_app(folder=place, workers=workers, hosts=[host, *(allow_host or [])])
@@ -62,11 +66,27 @@ def serve(
             say("anybody who can reach this machine can use it: see docs/serve.md")
         if open_page:
             webbrowser.open(address)
-        config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1)
+        allow_files()
+        config = uvicorn.Config(
+            app,
+            http=patient(Limits()),
+            log_level="warning",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
         server = uvicorn.Server(config)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     return ALL_DONE
+
+
+def _end_in_order() -> None:
+    """Let the end of a service or of a terminal do what Ctrl-C does: else pictures stay in the temporary folder."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _listening(host: str, port: int) -> socket.socket:
