@@ -32,12 +32,14 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report_restore
 	$(BIN)/python -m benchmarks.report_upscale
 	$(BIN)/python -m benchmarks.report_predict
+	$(BIN)/python -m benchmarks.report_page
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.report_restore
 	$(BIN)/python -m benchmarks.report_upscale
 	$(BIN)/python -m benchmarks.report_predict
+	$(BIN)/python -m benchmarks.report_page
 
 clean:
 	rm -rf .venv build dist

@@ -9,14 +9,18 @@ how many fused multiply-adds it does, in a second. Nobody has measured it on suc
 from __future__ import annotations
 
 import base64
+import itertools
 import shutil
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import moesaic
 from benchmarks.pictures import gallery, numbers, parser
 from benchmarks.record import Record
 from benchmarks.timing import summary
+from moesaic.app.kernels import kernel_bytes
 
 WIDTH, HEIGHT = 1280, 800  # px
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -36,6 +40,9 @@ OPERATIONS = {
     "four weighted sums and the sum of weights": 5,
     "places of two texels, and the loop": 8,
 }
+
+MADE: dict[str, Callable[..., Any]] = {"predicted": moesaic.predict, "fitted": moesaic.fit}
+"""How mixtures are made. Fitted kernels reach further over each other, so more of them draw a pixel."""
 
 OPEN = """async (text) => {
   const { Zoom } = await import("/static/zoom.js");
@@ -92,21 +99,15 @@ def main(arguments: list[str] | None = None) -> None:
     settings |= {"estimated_gpu": rates, "operations": OPERATIONS, "texels": TEXELS}
     record = Record("zoom", settings=settings, folder=asked.results, resume=asked.resume)
     for source in shown.only(asked.only or (23,)) or shown.sources[:1]:
-        for experts in asked.experts:
-            if record.has("moving", f"{source.name}/{experts}/pan/sharp"):
+        for experts, made in itertools.product(asked.experts, MADE):
+            name = f"{source.name}/{experts}/{made}"
+            if record.has("moving", f"{name}/pan/sharp"):
                 continue
-            data = _kernels(source.read(), experts)
-            named = {"picture": source.name, "experts": experts}
+            data = kernel_bytes(MADE[made](source.read(), experts=experts).detach())
+            named = {"picture": source.name, "experts": experts, "made": made}
             for section, key, row in measure(data, asked.frames, asked.closer, rates):
-                record.put(section, f"{source.name}/{experts}/{key}", named | row)
-                print(f"{source.name}/{experts}/{key}: {row}", flush=True)
-
-
-def _kernels(picture: Any, experts: int) -> bytes:
-    import moesaic
-    from moesaic.app.kernels import kernel_bytes
-
-    return kernel_bytes(moesaic.predict(picture, experts=experts).detach())
+                record.put(section, f"{name}/{key}", named | row)
+                print(f"{name}/{key}: {row}", flush=True)
 
 
 def measure(data: bytes, frames: int, closer: tuple[int, ...], rates: dict[str, float]) -> Any:
@@ -135,7 +136,7 @@ def measure(data: bytes, frames: int, closer: tuple[int, ...], rates: dict[str, 
         for kind in ("zoom", "pan"):
             for name, coarsest in (("adaptive", 4), ("sharp", 1)):
                 found = page.evaluate(MOVE, [kind, coarsest, frames])
-                yield "moving", f"{kind}/{name}", _moving(found)
+                yield "moving", f"{kind}/{name}", {"kind": f"{kind}, {name}"} | _moving(found)
         browser.close()
 
 

@@ -17,7 +17,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
+import moesaic
+from moesaic.mixture.model import Mixture
 from tests.app.person import Person, png
+from tests.app.zooming import Screen, serve
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # WebGL2 without a graphics card: the tests must draw the same on a server as on a laptop.
@@ -152,3 +155,18 @@ def large() -> bytes:
 @pytest.fixture
 def person(page: Any, server: str) -> Person:
     return Person(page, server)
+
+
+@pytest.fixture
+def screen(new_page: Visit) -> Screen:
+    """A page with the zoom alone."""
+    page = new_page(viewport={"width": 400, "height": 300}, reduced_motion="reduce")
+    serve(page)
+    return Screen(page)
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Mixture:
+    """A photograph as kernels, 128 x 96."""
+    crop = np.ascontiguousarray((data.astronaut()[40:136, 160:288] / 255).astype(np.float32))
+    return moesaic.fit(crop, experts=300, steps=30).detach()

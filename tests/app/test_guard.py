@@ -173,7 +173,7 @@ def test_a_body_that_trickles():
 
 def test_errors_are_told_to_the_servers_owner_only(caplog):
     asked = Asked("POST")
-    assert asked.answer(error=RuntimeError("/root/secret.png")) == 500
+    assert asked.answer(error=RuntimeError("/srv/secret.png")) == 500
     assert "secret" not in str(asked.sent)
     assert "secret" in caplog.text
 

@@ -65,11 +65,10 @@ def test_drop_paste_and_what_is_no_file(person: Person, tiny: bytes) -> None:
 
 
 def test_the_sample(person: Person) -> None:
-    if person.page.is_hidden("#sample"):
-        pytest.skip("the server has no sample")
     person.page.click("#sample")
     person.page.wait_for_selector("#choose:visible")
     person.loaded(".whole")
+    assert person.page.inner_text("#name") == "sample.jpg"
 
 
 def test_slider_by_mouse_and_keyboard(person: Person, tiny: bytes) -> None:

@@ -61,12 +61,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def progress_bar() -> Bar:
-    """The live line, with a column for news."""
+def progress_bar(title: str = "") -> Bar:
+    """The live line, with a column for news, and one for what it is about where that has a title."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[news]}", markup=False))
+    head = (TextColumn("{task.description}", markup=False),) if title else ()
+    columns = (*head, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[news]}", markup=False))
+    # Results go to the real standard output even while the bar is there; it may lead elsewhere than the terminal.
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-    bar.add_task("", total=None, news="")
+    bar.add_task(title, total=None, news="")
     return bar

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from moesaic.cli.endings import one_line, reason, say, show_traceback
+from moesaic.cli.news import clock, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -74,13 +75,13 @@ class Report:
         if self._quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             self._bar = None
             return nullcontext()
-        self._bar = _bar(self._title)
+        self._bar = progress_bar(self._title)
         return self._bar
 
     def progress(self, now: Progress) -> None:
         """Takes the library's news of one input; the callback of `moesaic.encode`."""
         share = _share(now)
-        left = f"{_clock(now.seconds_left)} left"
+        left = f"{clock(now.seconds_left)} left"
         if _known(now.psnr):
             left = f"{now.psnr:.2f} dB, {left}"
         if self._bar is not None:
@@ -169,25 +170,3 @@ def _share(now: Progress) -> float:
     if now.steps is not None:
         return now.step / max(now.steps, 1)
     return now.seconds / max(now.seconds + now.seconds_left, 1e-9)
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as m:ss."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def _bar(title: str) -> Bar:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[news]}", markup=False),
-    )
-    # Results go to the real standard output even while the bar is there; it may lead elsewhere than the terminal.
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-    bar.add_task(title, total=None, news="")
-    return bar

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moesaic.segment.routing_picture import COLOURS
+from moesaic.sheet import INK, SHEET, Colour
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +19,13 @@ ERROR = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 
 """From none to much: five places of inferno, whose dark end says that nothing is wrong there."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+_DARK = 115  # levels of lightness; on darker colours letters are white
+
+
+def ink_on(colour: Colour) -> Colour:
+    """The colour of letters that can be read on another."""
+    return SHEET if float(np.dot(colour, LUMA)) < _DARK else INK
 
 
 def ramp(

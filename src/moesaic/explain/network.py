@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from moesaic.errors import ArgumentError
-from moesaic.explain.colours import LUMA
+from moesaic.explain.colours import ink_on
 from moesaic.explain.explained import Explained
 from moesaic.explain.panels import Panel, fitting, placed, room, sheet
 from moesaic.explain.pixels import shown
@@ -31,7 +31,6 @@ _HIGHEST = 300  # px, of a panel's picture
 _MOST_LAYERS = 24  # shown; figures tell of all
 _ROW = 22  # px, of an expert's bar
 _MOST_BARS = 12  # experts with a bar, those that do the most
-_DARK = 115  # levels; on darker colours letters are white
 
 
 def explain_network(
@@ -171,7 +170,7 @@ def _bars(shares: NDArray[np.float64], wide: int) -> Image.Image:
             pen.rectangle((start, top + 1, end, top + _ROW - 4), fill=colour)
         text = percent(float(shares[expert]))
         inside = end - start > length(text, SMALL) + 8
-        ink = SHEET if inside and float(np.dot(colour, LUMA)) < _DARK else INK
+        ink = ink_on(colour) if inside else INK
         write(pen, (start + 4 if inside else end + 4, top + 10), text, SMALL, ink, "lm")
     if left_out:
         write(pen, (0, len(listed) * _ROW + 2), f"and {left_out} that do less", SMALL, MUTED)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from moesaic.explain.colours import LUMA
+from moesaic.explain.colours import ink_on
 from moesaic.explain.explained import Explained
 from moesaic.explain.panels import Panel, fitting, placed, room, sheet
 from moesaic.explain.pixels import shown
 from moesaic.picture import Picture
 from moesaic.routing.grid import boxes
 from moesaic.segment.routing_picture import COLOURS, pick_layer, routing_picture
-from moesaic.sheet import INK, MUTED, SHEET, SMALL, TRACK, length, percent, write
+from moesaic.sheet import MUTED, SHEET, SMALL, TRACK, length, percent, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _HIGHEST = 440  # px, of a panel's picture
 _ROW = 30  # px, of a class
 _MOST = 12  # classes shown, the largest
-_DARK = 115  # levels; on darker colours letters are white
 _KEYS = 9  # experts in a key, those that act most
 
 
@@ -142,7 +141,7 @@ def _bars(table: NDArray[np.float64], found: Segmentation, classes: list[int], w
             if right > left:
                 pen.rectangle((left, top + 3, right - 1, top + 21), fill=COLOURS[expert % len(COLOURS)])
                 if right - left > length(str(expert), SMALL) + 4:
-                    ink = SHEET if float(np.dot(COLOURS[expert % len(COLOURS)], LUMA)) < _DARK else INK
+                    ink = ink_on(COLOURS[expert % len(COLOURS)])
                     write(pen, ((left + right) // 2, top + 12), str(expert), SMALL, ink, "mm")
                 left = right
     return image

@@ -68,7 +68,7 @@ class Page {
     const kept = limits.keep_seconds ? `and deleted after ${duration(limits.keep_seconds)}` : "and deleted after a while";
     byId("promise").textContent = here
       ? `Your pictures stay on this computer: they are worked on here ${kept}.`
-      : `Your pictures are worked on by ${location.hostname} ${kept}. Nobody else sees them.`;
+      : `Your pictures are worked on by ${location.hostname} ${kept}. Other visitors do not see them.`;
     const most = [limits.body_bytes && bytes(limits.body_bytes), limits.pixels && `${Math.round(limits.pixels / 1e6)} megapixels`];
     byId("about").textContent = `moesaic ${version}. Pictures of up to ${most.filter(Boolean).join(" and ")}.`;
     if (!sample) return;
