@@ -65,3 +65,7 @@ def _zoom(record: Row | None) -> str:
     if not resting:
         return origin(record, "zoom", "resting")
     return f"{origin(record, 'zoom')}\n\n{table(still, resting)}\n\n{table(going, moving)}"
+
+
+if __name__ == "__main__":
+    main()
