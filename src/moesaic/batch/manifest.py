@@ -4,7 +4,7 @@ The first line says what the run is. Each other line is about one input, and the
 
     done    its output is in its place
     failed  it has none, and why
-    moving  its output was about to be moved into its place when the run was cut off; it will be made again
+    moving  its output was about to be put into its place when the run was cut off; it will be made again
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from moesaic.batch.plan import Shard
 from moesaic.errors import ArgumentError
@@ -27,8 +27,20 @@ _FORM = 1  # of the lines; it changes when an older moesaic could not go on
 Entry = Mapping[str, Any]
 
 
+class Log(Protocol):
+    """What a run writes into, wherever it is."""
+
+    def last(self, path: str) -> Entry | None:
+        """What is known of an input."""
+
+    def write(self, entry: Entry) -> None:
+        """Append a line about one input."""
+
+
 class Manifest:
-    """Appends to a manifest; made anew when it is opened and when it is closed, with one line for each input.
+    """Appends to a manifest in a local folder.
+
+    It is made anew when it is opened and when it is closed, with one line for each input.
 
     Args:
         path: of the file; replaced when it is there.
@@ -40,7 +52,7 @@ class Manifest:
     """
 
     def __init__(self, path: Path, head: Entry, entries: Iterable[Entry] = ()) -> None:
-        self._path, self._head = path, {"manifest": _FORM, **head}
+        self._path, self._head = path, head
         self._last = {entry["input"]: entry for entry in entries}
         self._write_anew()
         try:
@@ -55,7 +67,7 @@ class Manifest:
 
     def write(self, entry: Entry) -> None:
         """Append a line about one input; it is on the disk when this returns."""
-        line = _line(entry)
+        line = line_of(entry)
         try:
             if os.write(self._file, line) < len(line):
                 raise OSError("the disk is full")
@@ -70,34 +82,62 @@ class Manifest:
         self._write_anew()
 
     def _write_anew(self) -> None:
-        lines = [_line(self._head), *(_line(self._last[path]) for path in sorted(self._last))]
-        atomic_write(self._path, b"".join(lines), force=True)
+        atomic_write(self._path, whole(self._head, self._last.values()), force=True)
 
     def _refusal(self, cause: OSError) -> ArgumentError:
         return ArgumentError(f"cannot write {self._path}: {cause.strerror or cause}")
 
 
+def manifest_name(shard: Shard) -> str:
+    """What the manifest of a shard is called in the output folder: `moesaic-batch.2-of-8.jsonl`."""
+    return f"{NAME}{shard.suffix}{ENDING}"
+
+
 def manifest_path(out: Path, shard: Shard) -> Path:
-    """Where the manifest of a shard is: `moesaic-batch.2-of-8.jsonl` in the output folder."""
-    return out / f"{NAME}{shard.suffix}{ENDING}"
+    """Where the manifest of a shard is."""
+    return out / manifest_name(shard)
+
+
+def whole(head: Entry, entries: Iterable[Entry]) -> bytes:
+    """A manifest with one line for each input, sorted."""
+    lines = [line_of({"manifest": _FORM, **head}), *map(line_of, sorted(entries, key=lambda entry: entry["input"]))]
+    return b"".join(lines)
 
 
 def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
-    """The first line, and the last line about each input; lines that a crash has cut off are left out.
+    """What `parse` finds in a file.
 
     Raises:
         ArgumentError: it cannot be read, or was not written by a batch of this form.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
     except OSError as cause:
         raise ArgumentError(f"cannot read {path}: {cause.strerror or cause}") from cause
-    head, *entries = (_read(line) for line in lines)
+    return parse(data, str(path))
+
+
+def parse(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Entry]]:
+    """The first line, and the last line about each input; lines that a crash has cut off are left out.
+
+    Raises:
+        ArgumentError: the data were not written by a batch of this form.
+    """
+    head, *entries = (_read(line) for line in data.split(b"\n"))
     if head is None or "manifest" not in head:
-        raise ArgumentError(f"{path} is no manifest of a batch; move it, or name another output folder")
+        raise ArgumentError(f"{name} is no manifest of a batch; move it, or name another output folder")
     if head["manifest"] != _FORM:
-        raise ArgumentError(f"{path} is a manifest of form {head['manifest']}, and this moesaic knows {_FORM}")
-    return head, {entry["input"]: entry for entry in entries if entry is not None and _is_entry(entry)}
+        raise ArgumentError(f"{name} is a manifest of form {head['manifest']}, and this moesaic knows {_FORM}")
+    return head, _last_of(entries)
+
+
+def parse_lines(data: bytes) -> dict[str, Entry]:
+    """The last line about each input, of lines without a first one."""
+    return _last_of(_read(line) for line in data.split(b"\n"))
+
+
+def _last_of(entries: Iterable[dict[str, Any] | None]) -> dict[str, Entry]:
+    return {entry["input"]: entry for entry in entries if entry is not None and _is_entry(entry)}
 
 
 def _read(line: bytes) -> dict[str, Any] | None:
@@ -112,7 +152,7 @@ def _is_entry(held: Entry) -> bool:
     return isinstance(held.get("input"), str) and held.get("status") in ("done", "failed", "moving")
 
 
-def _line(entry: Entry) -> bytes:
+def line_of(entry: Entry) -> bytes:
     """JSON in ASCII: a line end or a byte that is no text in a file's name stays within its line."""
     return json.dumps(_plain(entry), allow_nan=False, default=str).encode() + b"\n"
 

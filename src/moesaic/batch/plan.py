@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from moesaic.batch.remote import RemoteFolder, Stamp
 from moesaic.errors import ArgumentError
 
 _MOST_SHARDS = 10**6
@@ -62,24 +63,45 @@ class Task:
 class Plan:
     """The tasks of one shard."""
 
-    folder: Path  # of the inputs
-    out: Path  # of the outputs; need not exist
+    folder: Path | RemoteFolder  # of the inputs
+    out: Path | RemoteFolder  # of the outputs; need not exist
     shard: Shard
     tasks: tuple[Task, ...]  # sorted by path
     total: int  # tasks of all shards
+    listed: Mapping[str, Stamp] = field(default_factory=dict)  # inputs of a remote folder as they were found
 
-    def source(self, task: Task) -> Path:
-        """Where the input is."""
-        return self.folder.joinpath(*task.path.split("/"))
+    def source(self, task: Task) -> str:
+        """Where the input is, as a path or an URL."""
+        return named_in(self.folder, task.path)
 
-    def target(self, task: Task) -> Path:
-        """Where the output goes."""
-        return self.out.joinpath(*task.output.split("/"))
+    def target(self, task: Task) -> str:
+        """Where the output goes, as a path or an URL."""
+        return named_in(self.out, task.output)
+
+    def stamp(self, task: Task) -> Stamp | None:
+        """Size and time of the input; None where there is none."""
+        if isinstance(self.folder, RemoteFolder):
+            return self.listed.get(task.path)
+        return stamp_of(self.folder.joinpath(*task.path.split("/")))
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size, bytes, and time of the last change, ns, of a local file; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def named_in(folder: Path | RemoteFolder, path: str) -> str:
+    """The path or the URL of a file in a folder, from its path there, with slashes."""
+    return folder.named(path) if isinstance(folder, RemoteFolder) else str(folder.joinpath(*path.split("/")))
 
 
 def make_plan(
-    folder: Path,
-    out: Path,
+    folder: Path | RemoteFolder,
+    out: Path | RemoteFolder,
     *,
     name: Callable[[Path], str],
     accepts: Callable[[Path], bool],
@@ -93,36 +115,62 @@ def make_plan(
     problem: they are failures of their own and stop nothing else.
 
     Args:
-        folder: of the inputs.
+        folder: of the inputs; see `moesaic.batch.folder_of` for URLs.
         out: of the outputs, in which the tree is mirrored.
-        name: the name of an input's output.
-        accepts: which files are inputs.
+        name: the name of an input's output; given its path, which for a remote folder is relative to that.
+        accepts: which files are inputs, by the same path.
         recursive: look into folders of folders as well.
         shard: the part to plan; all of it without one.
 
     Raises:
-        ArgumentError: there is no such folder.
+        ArgumentError: there is no such folder, or a store cannot be reached.
+        MissingExtraError: the package for a kind of store is missing.
     """
-    if not folder.is_dir():
-        raise ArgumentError(f"{folder} is no folder; a batch works on all files of one")
     part = shard or Shard()
-    tasks = [
-        replace(found, output=str(PurePosixPath(found.path).with_name(name(folder / found.path))))
-        if found.problem is None
-        else found
-        for found in _found(folder, out, accepts, recursive)
-    ]
+    listed: Mapping[str, Stamp] = {}
+    if isinstance(folder, RemoteFolder):
+        listed = folder.files(recursive=recursive)
+        found = _listed(listed, folder, out, name, accepts)
+    elif not folder.is_dir():
+        raise ArgumentError(f"{folder} is no folder; a batch works on all files of one")
+    else:
+        found = _named(folder, _found(folder, out, accepts, recursive), name)
+    tasks = sorted(found, key=lambda task: task.path)
     inputs: dict[str, list[str]] = defaultdict(list)
     for task in tasks:
         inputs[os.path.normcase(task.output)].append(task.path)
-    mine = [_refused(task, inputs) for task in sorted(tasks, key=lambda task: task.path) if part.holds(task.path)]
-    return Plan(folder, out, part, tuple(mine), len(tasks))
+    mine = [_refused(task, inputs) for task in tasks if part.holds(task.path)]
+    return Plan(folder, out, part, tuple(mine), len(tasks), {task.path: listed[task.path] for task in mine if listed})
 
 
-def _found(folder: Path, out: Path, accepts: Callable[[Path], bool], recursive: bool) -> Iterator[Task]:
+def _listed(
+    files: Iterable[str],
+    folder: RemoteFolder,
+    out: Path | RemoteFolder,
+    name: Callable[[Path], str],
+    accepts: Callable[[Path], bool],
+) -> Iterator[Task]:
+    """The inputs among the files of a remote folder."""
+    below = f"{out.url}/".removeprefix(f"{folder.url}/") if isinstance(out, RemoteFolder) else ""
+    within = below != "" and below != f"{out}/"
+    for path in files:
+        hidden = any(part.startswith(".") for part in path.split("/"))
+        if not hidden and not (within and path.startswith(below)) and accepts(Path(path)):
+            yield Task(path, str(PurePosixPath(path).with_name(name(Path(path)))))
+
+
+def _named(folder: Path, tasks: Iterable[Task], name: Callable[[Path], str]) -> Iterator[Task]:
+    for task in tasks:
+        if task.problem is None:
+            yield replace(task, output=str(PurePosixPath(task.path).with_name(name(folder / task.path))))
+        else:
+            yield task
+
+
+def _found(folder: Path, out: Path | RemoteFolder, accepts: Callable[[Path], bool], recursive: bool) -> Iterator[Task]:
     """Inputs, whose outputs are still to be named, and folders that cannot be read."""
     unreadable: list[OSError] = []
-    outputs = _real(out)
+    outputs = None if isinstance(out, RemoteFolder) else _real(out)
     for walked, below, names in os.walk(folder, onerror=unreadable.append):
         here = Path(walked)
         below[:] = [one for one in below if recursive and not one.startswith(".") and _real(here / one) != outputs]

@@ -10,34 +10,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from moesaic.batch.carrying import Assignment, Carrying, Made
 from moesaic.errors import WorkerError
+from moesaic.mixture.backends.threads import default_threads
 
-Work = Callable[[Path, Path], Mapping[str, Any]]
-"""Makes the output, the second path, from the input, the first; returns its figures."""
-
-Prepare = Callable[[], Work]
-"""Called once in each worker: loads what all inputs share. It travels there by pickle."""
-
+_MOST_WORKERS = 8  # unless asked for: each needs memory of its own
 _MOST_FALSE_STARTS = 3  # workers in a row that die while they prepare: the next would, too
 _SECONDS_TO_LEAVE = 5.0
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a worker is given."""
-
-    number: int  # of the task
-    source: Path
-    staged: Path  # where the output is to be written; its folder is made for it alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +32,18 @@ class Result:
     """What became of an assignment."""
 
     given: Assignment
-    figures: Mapping[str, Any] | None  # None where it failed
+    made: Made | None  # None where it failed
     error: Exception | None
     seconds: float
+
+
+@contextmanager
+def processes(prepare: Carrying, workers: int | None) -> Iterator[Team]:
+    """Worker processes of this machine, which share its processors; without a number one for each, at most eight."""
+    processors = default_threads()
+    count = min(processors, _MOST_WORKERS) if workers is None else workers
+    with Crew(prepare, count, max(1, processors // count)) as crew:
+        yield crew
 
 
 @dataclass(slots=True)
@@ -57,6 +53,13 @@ class _Worker:
     given: Assignment
     began: float
     ready: bool = False
+
+
+class Team(Protocol):
+    """Workers, wherever they are."""
+
+    def work(self, assignments: Iterable[Assignment]) -> Iterator[Result]:
+        """Do all assignments, and hand the results back as they come."""
 
 
 class Crew:
@@ -69,7 +72,7 @@ class Crew:
             differ by the number of threads, and outputs must not.
     """
 
-    def __init__(self, prepare: Prepare, count: int, threads: int) -> None:
+    def __init__(self, prepare: Carrying, count: int, threads: int) -> None:
         self._prepare, self._count, self._threads = prepare, count, threads
         self._busy: dict[Connection, _Worker] = {}
         self._idle: list[_Worker] = []
@@ -176,7 +179,7 @@ def _ctrl_c_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, prepare: Prepare, threads: int) -> None:
+def _serve(pipe: Connection, prepare: Carrying, threads: int) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -187,24 +190,23 @@ def _serve(pipe: Connection, prepare: Prepare, threads: int) -> None:
         try:
             work = prepare()
         except Exception as error:  # noqa: BLE001 - the first process raises it
-            pipe.send(_portable(error))
+            pipe.send(portable(error))
             return
         pipe.send(None)
         while True:
             pipe.send(_done(work, pipe.recv()))
 
 
-def _done(work: Work, given: Assignment) -> Result:
+def _done(work: Callable[[Assignment], Made], given: Assignment) -> Result:
     began = time.perf_counter()
     try:
-        given.staged.parent.mkdir()
-        figures = dict(work(given.source, given.staged))
+        made = work(given)
     except Exception as error:  # noqa: BLE001 - recorded, and the run goes on
-        return Result(given, None, _portable(error), time.perf_counter() - began)
-    return Result(given, figures, None, time.perf_counter() - began)
+        return Result(given, None, portable(error), time.perf_counter() - began)
+    return Result(given, made, None, time.perf_counter() - began)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error as it can travel, with its traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:

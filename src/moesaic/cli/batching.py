@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +22,18 @@ from moesaic.cli.report import Figures, Report, log_to_stderr
 from moesaic.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from moesaic.batch import Outcome, Plan, Task
+    from moesaic import batch
+    from moesaic.batch import Outcome, Plan, RemoteFolder
 
 Verb = Callable[..., int]
+
+
+class Engine(Enum):
+    """Where the workers of a batch are."""
+
+    PROCESSES = "processes"
+    RAY = "ray"
+
 
 _OF_ALL_VERBS = ("inputs", "output", "recursive", "force", "as_json", "quiet")  # batch has its own
 
@@ -80,14 +90,16 @@ def _batched(verb: Verb) -> Verb:
 def _run(
     verb: Verb,
     options: Mapping[str, Any],
-    folder: Annotated[Path, typer.Argument(metavar="INPUT", help="The folder of the inputs.", show_default=False)],
+    folder: Annotated[
+        str, typer.Argument(metavar="INPUT", help="The folder of the inputs; a path or an URL.", show_default=False)
+    ],
     output: Annotated[
         str,
         typer.Option(
             "--output",
             "-o",
             metavar="OUTPUT",
-            help="The folder that mirrors it, and holds the manifest.",
+            help="The folder that mirrors it, and holds the manifest; a path or an URL.",
             show_default=False,
         ),
     ],
@@ -98,6 +110,9 @@ def _run(
         int | None,
         typer.Option(min=1, help="Processes that share the work.", show_default="one for a processor, at most 8"),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Where the workers are: processes of this machine, or actors of a Ray cluster.")
+    ] = Engine.PROCESSES,
     recursive: Recursive = False,
     force: Annotated[
         bool,
@@ -113,15 +128,19 @@ def _run(
 
     if not output:
         raise ArgumentError("the output has an empty name")
-    part, out = batch.Shard.read(shard), Path(output)
+    part, inputs, out = batch.Shard.read(shard), batch.folder_of(folder), batch.folder_of(output)
     found: list[Plan] = []
 
     def settle(name: Callable[[Path], str], accepts: Callable[[Path], bool]) -> list[Job]:
-        plan = batch.make_plan(folder, out, name=name, accepts=accepts, recursive=recursive, shard=part)
+        plan = batch.make_plan(inputs, out, name=name, accepts=accepts, recursive=recursive, shard=part)
         if not plan.total:
-            raise ArgumentError(nothing_in([folder], accepts, recursive))
+            raise ArgumentError(_nothing_in(inputs, accepts, recursive))
         found.append(plan)
-        return [_job(plan, task) for task in plan.tasks if task.problem is None]
+        return [
+            Job(source=Path(plan.source(task)), output=Path(plan.target(task)), found=True, within=True)
+            for task in plan.tasks
+            if task.problem is None
+        ]
 
     asked = handover.ask(verb, options, settle)[1]  # refuses wrong options before any work
     (plan,) = found
@@ -132,25 +151,36 @@ def _run(
         def tell(outcome: "Outcome") -> None:
             news.through(worked=outcome.seconds > 0, failed=outcome.status == "failed")
             with news.aside():
-                _tell(report, _job(plan, outcome.task), outcome, as_json=as_json)
+                _tell(report, _Told(plan.source(outcome.task), plan.target(outcome.task)), outcome, as_json=as_json)
 
         tally = batch.run(
             plan,
             VerbWork(verb, options),
             settings={"verb": name, "options": _stated(options), "moesaic": moesaic.__version__},
             workers=workers,
+            engine=_engine(engine, options),
             force=force,
             tell=tell,
         )
     if not quiet:
-        manifest = batch.manifest_path(out, part)
-        say(f"{tally.done:,} done, {tally.kept:,} kept, {tally.failed:,} failed; {manifest} says how each went")
+        say(
+            f"{tally.done:,} done, {tally.kept:,} kept, {tally.failed:,} failed; "
+            f"{batch.named_in(out, batch.manifest_name(part))} says how each went"
+        )
     if not tally.failed:
         return ALL_DONE
     return SOME_FAILED if tally.done or tally.kept else NOTHING_DONE
 
 
-def _tell(report: Report, job: Job, outcome: "Outcome", *, as_json: bool) -> None:
+def _engine(engine: Engine, options: Mapping[str, Any]) -> "batch.Engine":
+    from moesaic import batch
+
+    if engine is Engine.PROCESSES:
+        return batch.processes
+    return partial(batch.ray_actors, may_use_gpus=options.get("device", "cpu") != "cpu")
+
+
+def _tell(report: Report, job: "_Told", outcome: "Outcome", *, as_json: bool) -> None:
     if outcome.error is not None:
         report.failed(job, outcome.error)
     elif outcome.status == "done":
@@ -159,8 +189,20 @@ def _tell(report: Report, job: Job, outcome: "Outcome", *, as_json: bool) -> Non
         report.kept(job)
 
 
-def _job(plan: "Plan", task: "Task") -> Job:
-    return Job(source=plan.source(task), output=plan.target(task), found=True, within=True)
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An input and its output as they are told, by paths or URLs."""
+
+    source: str
+    output: str
+
+
+def _nothing_in(folder: "Path | RemoteFolder", accepts: Callable[[Path], bool], recursive: bool) -> str:
+    if isinstance(folder, Path):
+        return nothing_in([folder], accepts, recursive)
+    return f"there is nothing to do: no input of the kind that this verb takes is in {folder}" + (
+        "" if recursive else "; --recursive looks into folders below"
+    )
 
 
 def _stated(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -20,11 +20,23 @@ from moesaic.cli.news import clock, progress_bar
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from moesaic.cli.places import Job
     from moesaic.mixture.fitting import Progress
 
 Figures = Mapping[str, Any]
 """What is known of one finished input; the keys are those of the JSON object."""
+
+
+class Told(Protocol):
+    """An input and its output, as they are told."""
+
+    @property
+    def source(self) -> object:
+        """The input's path or URL."""
+
+    @property
+    def output(self) -> object:
+        """The output's; None where nothing is written."""
+
 
 _PLAIN_EVERY = 5.0  # s between two lines of progress where there is no terminal
 _PHRASES: dict[str, Callable[[Any], str]] = {
@@ -67,7 +79,7 @@ class Report:
         self._told = time.monotonic()
         self._count = 0
 
-    def working(self, job: Job) -> AbstractContextManager[object]:
+    def working(self, job: Told) -> AbstractContextManager[object]:
         """A progress bar for the time that an input takes, on a terminal."""
         self._count += 1
         self._told = time.monotonic()
@@ -91,15 +103,15 @@ class Report:
             self._told = time.monotonic()
             say(f"{self._title}: {now.phase} {share:.0%}, {left}")
 
-    def done(self, job: Job, figures: Figures) -> None:
+    def done(self, job: Told, figures: Figures) -> None:
         """One input went well."""
         self._write("done", job, figures, self.text)
 
-    def kept(self, job: Job) -> None:
+    def kept(self, job: Told) -> None:
         """An output was there already, and stays."""
         self._write("kept", job, {}, lambda _: "kept, as it is there already; --force replaces it")
 
-    def failed(self, job: Job, error: Exception) -> None:
+    def failed(self, job: Told, error: Exception) -> None:
         """One input failed, and the run goes on."""
         show_traceback(error)
         message = reason(error)
@@ -107,7 +119,7 @@ class Report:
         if self._as_json:
             self._object("failed", job, {"error": type(error).__name__, "message": message})
 
-    def _write(self, status: str, job: Job, figures: Figures, text: Callable[[Figures], str]) -> None:
+    def _write(self, status: str, job: Told, figures: Figures, text: Callable[[Figures], str]) -> None:
         if self._as_json:
             self._object(status, job, figures)
         elif self._always or not self._quiet:
@@ -115,7 +127,7 @@ class Report:
             told = text(figures)
             typer.echo(f"{places}:{told}" if told.startswith("\n") else f"{places}: {told}")
 
-    def _object(self, status: str, job: Job, figures: Figures) -> None:
+    def _object(self, status: str, job: Told, figures: Figures) -> None:
         output = None if job.output is None else str(job.output)
         told = {"verb": self._verb, "status": status, "input": str(job.source), "output": output}
         typer.echo(json.dumps(told | {key: _plain(value) for key, value in figures.items()}, allow_nan=False))

@@ -16,7 +16,7 @@ import pytest
 from moesaic.batch import Shard, manifest_path, run
 from moesaic.batch.manifest import Manifest, read_manifest
 from moesaic.errors import ArgumentError, ModelError, OutputExistsError, WorkerError
-from tests.batch_work import Reversing, planned
+from tests.batch.work import Reversing, planned
 
 SETTINGS = {"verb": "reverse", "options": {"seed": 0}}
 unix = pytest.mark.skipif(sys.platform == "win32", reason="signals and links differ there")
@@ -88,8 +88,8 @@ class TestPlan:
             ("deep/deeper/d.txt", "deep/deeper/d.rev"),
             ("other/e e.txt", "other/e e.rev"),
         ]
-        assert plan.source(plan.tasks[2]) == tree / "deep/c.txt"
-        assert plan.target(plan.tasks[2]) == out / "deep/c.rev"
+        assert plan.source(plan.tasks[2]) == str(tree / "deep/c.txt")
+        assert plan.target(plan.tasks[2]) == str(out / "deep/c.rev")
         assert [task.path for task in planned(tree, out, recursive=False).tasks] == ["a.txt", "b.txt"]
 
     @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -494,7 +494,7 @@ class TestKills:
 
 def _begun(tree: Path, out: Path, pause: float = 0.01) -> subprocess.Popen:
     """A run that has begun."""
-    command = [sys.executable, "-m", "tests.batch_work", str(tree), str(out), str(pause)]
+    command = [sys.executable, "-m", "tests.batch.work", str(tree), str(out), str(pause)]
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE)
