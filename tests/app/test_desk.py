@@ -205,3 +205,25 @@ def test_what_nobody_waits_for_is_not_drawn(open_app, monkeypatch):
         assert time.monotonic() < end
         time.sleep(0.02)
     assert asked == [False, True]
+
+
+def test_maps_outlive_the_server_and_what_it_never_drew_is_told(open_app, tmp_path):
+    client, _ = open_app()
+    jobs = [done(client, send(client, png(seed=seed), quality="quick")) for seed in (0, 1)]
+    views = ("overlay", "legend", "explain")
+    end = time.monotonic() + 60
+    while any(client.get(f"/api/jobs/{job['id']}/view/explain").status_code == 202 for job in jobs):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    drawn = [client.get(f"/api/jobs/{jobs[0]['id']}/view/{view}").content for view in views]
+    client.__exit__(None, None, None)
+    folder = tmp_path / "jobs" / jobs[1]["id"]  # killed before it had drawn anything
+    for view in views:
+        (folder / view).unlink()
+    (folder / "overlay.part").write_bytes(b"half")
+    record = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps(record | {"explained": None}))
+    again, _ = open_app()
+    assert [again.get(f"/api/jobs/{jobs[0]['id']}/view/{view}").content for view in views] == drawn
+    assert [again.get(f"/api/jobs/{jobs[1]['id']}/view/{view}").status_code for view in views] == [404] * 3
+    assert not (folder / "overlay.part").exists()

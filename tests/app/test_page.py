@@ -45,7 +45,7 @@ def test_each_verb_gives_a_result(person: Person, tiny: bytes, verb: str) -> Non
     page.check("#keep")
     assert page.get_attribute("#download", "href").endswith("metadata=1")
     if "Who did what" in views:
-        page.get_by_role("button", name="Who did what").click()
+        page.get_by_role("button", name="Who did what", exact=True).click()
         page.wait_for_selector(".sheet", timeout=LONG)
         person.loaded(".sheet")
 

@@ -59,11 +59,29 @@ def test_a_picture_becomes_a_mixture(client, encoded):
 
 
 def test_what_was_decided_is_drawn_a_little_later(client, encoded):
-    end = time.monotonic() + WAIT
-    while (answer := client.get(f"/api/jobs/{encoded['id']}/view/explain")).status_code == 202:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    assert Image.open(io.BytesIO(answer.content)).width == 1200
+    def later(view: str) -> Any:
+        end = time.monotonic() + WAIT
+        while (answer := client.get(f"/api/jobs/{encoded['id']}/view/{view}")).status_code == 202:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        return answer
+
+    assert Image.open(io.BytesIO(later("explain").content)).width == 1200
+    laid = later("overlay")
+    assert laid.headers["content-type"] == "image/webp"
+    shown = Image.open(io.BytesIO(laid.content))
+    assert shown.width / shown.height == pytest.approx(32 / 24, rel=0.01)
+    legend = later("legend")
+    assert legend.headers["content-type"] == "application/json"
+    assert "pieces" in legend.json()["told"]
+
+
+def test_a_verb_without_a_map_has_none(client):
+    job = done(client, send(client, png(), "denoise", noise="10"))
+    assert job["result"]["views"] == ["before", "after"]
+    for view in ("explain", "overlay", "legend"):
+        assert client.get(f"/api/jobs/{job['id']}/view/{view}").status_code == 404
 
 
 def test_a_tile_is_as_rendered(client, encoded):
@@ -126,6 +144,8 @@ def test_two_ways_to_delete(client):
     assert told["state"] == "cancelled"
     assert client.get(f"/api/jobs/{job['id']}/result").status_code == 404
     assert client.delete(f"/api/jobs/{job['id']}").status_code == 204
+    for view in ("after", "explain", "overlay", "legend"):
+        assert client.get(f"/api/jobs/{job['id']}/view/{view}").status_code == 410
     answer = client.get(f"/api/jobs/{job['id']}")
     assert answer.status_code == 410
     assert "Send it again" in answer.json()["error"]
@@ -133,7 +153,7 @@ def test_two_ways_to_delete(client):
 
 @pytest.mark.parametrize("identity", ["x" * 22, "..", "%2e%2e%2fetc", "a" * 5000, "job.json", "é" * 22])
 def test_unknown_ids(client, identity):
-    for rest in ("", "/result", "/view/after", "/kernels", "/tile"):
+    for rest in ("", "/result", "/view/after", "/view/overlay", "/kernels", "/tile"):
         assert client.get(f"/api/jobs/{identity}{rest}").status_code == 404
 
 

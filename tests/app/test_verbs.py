@@ -20,7 +20,8 @@ def test_defaults_are_allowed_and_told(verb):
     told = json.loads(json.dumps(verb.told(), allow_nan=False))
     assert told["name"] == verb.name
     assert verb.most_in <= Limits().pixels
-    assert set(verb.views) <= {"before", "after", "explain"}
+    assert set(verb.views) <= {"before", "after", "explain", "overlay", "legend"}
+    assert ("overlay" in verb.views) == ("legend" in verb.views)
 
 
 @pytest.mark.parametrize(("verb", "option"), OPTIONS, ids=str)

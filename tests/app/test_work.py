@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import moesaic
 from moesaic.app.limits import Limits
 from moesaic.app.verbs import VERBS, Asked
 from moesaic.app.work import work
-from moesaic.errors import ArgumentError, MoesaicError
+from moesaic.errors import ArgumentError, MoesaicError, ShapeError
 from moesaic.picture import Picture
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -51,9 +52,10 @@ def test_each_verb(tmp_path, photo, verb):
     assert result["bytes"] == (tmp_path / "result").stat().st_size
     assert result["name"].startswith("photo.")
     assert told[0]["step"] == "reading the picture"
-    for view in result["views"]:
-        shown = opened(tmp_path / view)
-        assert view == "explain" or shown.size == (48 * factor, 36 * factor)
+    for view in {"before", "after"} & set(result["views"]):
+        assert opened(tmp_path / view).size == (48 * factor, 36 * factor)
+    for view in ("explain", "overlay", "legend"):
+        assert (tmp_path / view).is_file() == (view in result["views"])
     if not result["mixture"]:
         assert moesaic.read_picture((tmp_path / "result").read_bytes()).width == 48 * factor
 
@@ -89,10 +91,55 @@ def test_a_mixture_is_opened_at_another_size(tmp_path, photo):
     moesaic.encode(plain(photo), tmp_path / "a.moe", experts=40, fast=True)
     (tmp_path / "a.moe").rename(tmp_path / "input")
     result, _ = run(tmp_path, "decode", scale=3.0)
-    assert (result["name"], result["width"], result["views"]) == ("photo.x3.png", 144, ["after", "explain"])
+    assert (result["name"], result["width"], result["views"][:2]) == ("photo.x3.png", 144, ["after", "explain"])
     wanted = moesaic.decode(io.BytesIO((tmp_path / "input").read_bytes()), scale=3)
     found = moesaic.read_picture((tmp_path / "result").read_bytes())
     assert np.abs(found.pixels - wanted.pixels.clip(0, 1)).max() <= 0.51 / 255
+
+
+@pytest.mark.parametrize("verb", ["restore", "upscale", "encode", "enlarge", "segment"])
+@pytest.mark.parametrize("kind", ["colour", "alpha", "grey"])
+def test_maps_have_the_shape_of_the_picture_and_a_legend(tmp_path, photo, verb, kind):
+    pixels = photo[:36, :48]
+    shapes = {"colour": pixels, "alpha": np.concatenate([pixels, pixels[..., :1]], axis=2), "grey": pixels[..., :1]}
+    run(tmp_path, verb, Picture(pixels=shapes[kind].copy()))
+    laid = opened(tmp_path / "overlay").convert("RGBA")
+    assert laid.width / laid.height == pytest.approx(48 / 36, rel=0.01)
+    assert 48 <= laid.width <= Limits().view_side
+    legend = json.loads((tmp_path / "legend").read_text())
+    assert legend["told"].endswith(".")
+    if verb == "segment":
+        first = legend["keys"][0]
+        assert first["label"].startswith("expert ")
+        assert tuple(first["colour"]) in {colour[:3] for _, colour in laid.getcolors(2**24) or []}
+    else:
+        ats = [tick["at"] for tick in legend["scale"]["ticks"]]
+        assert ats == sorted(ats)
+        assert (ats[0], ats[-1]) == (0, 1)
+    opaque = np.asarray(laid)[..., 3]
+    assert (opaque.min() == 255) == (verb in ("encode", "segment"))  # of a change, what is alike shows through
+    assert opaque.max() > 0
+    if verb == "restore":
+        assert any("expert" in note and "of the work" in note for note in legend["notes"])
+
+
+def test_where_nothing_was_changed_the_map_is_clear(tmp_path, photo):
+    run(tmp_path, "restore", plain(photo), strength=0.0)
+    assert opened(tmp_path / "overlay").convert("RGBA").getextrema()[3] == (0, 0)
+    assert "Nothing was changed" in json.loads((tmp_path / "legend").read_text())["told"]
+
+
+@pytest.mark.parametrize("broken", [ValueError("no"), MemoryError(), ShapeError("no")])
+def test_a_map_that_fails_costs_neither_the_result_nor_the_sheet(tmp_path, photo, monkeypatch, broken, caplog):
+    def fails(*_: Any) -> None:
+        raise broken
+
+    monkeypatch.setattr("moesaic.app.overlays.pieces", fails)
+    result, _ = run(tmp_path, "encode", plain(photo))
+    assert result["bytes"] == (tmp_path / "result").stat().st_size
+    assert (tmp_path / "explain").is_file()
+    assert not (tmp_path / "overlay").exists()
+    assert "a map could not be drawn" in caplog.text
 
 
 def test_broken_input_is_an_error_of_ours(tmp_path):

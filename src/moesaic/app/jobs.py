@@ -40,7 +40,7 @@ class Job:
     error: str | None = None
     result: dict[str, Any] | None = None
     ended: float | None = None  # s since the epoch
-    explained: bool | None = None  # None while nobody knows
+    explained: bool | None = None  # whether there is a sheet; None while it, or a map, may still be drawn
     # What is not kept on the disk:
     done: float | None = field(default=None, repr=False)
     left: float | None = field(default=None, repr=False)

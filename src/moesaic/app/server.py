@@ -42,7 +42,11 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".jpg": "image/jpeg",
 }
-_TYPE_OF = {"before": "image/webp", "after": "image/webp", "explain": "image/webp"}
+_TYPE_OF = {
+    **dict.fromkeys(("before", "after", "explain", "overlay"), "image/webp"),
+    "legend": "application/json",
+}
+_DRAWN_LATER = ("explain", "overlay", "legend")
 _GONE = "This picture has just been deleted. Send it again."
 _LATER = "This is still being made; ask again in a moment."
 
@@ -344,7 +348,7 @@ def _add_files(app: FastAPI, state: _State) -> None:
         job = state.job(identity)
         if which not in _TYPE_OF or (job.result is not None and which not in job.result["views"]):
             raise RefusalError(404, "There is no such view of this picture.")
-        if which == "explain" and job.state == "done" and job.explained is None:
+        if which in _DRAWN_LATER and job.state == "done" and job.explained is None:
             path = state.desk.store.path(job) / which
             if not path.is_file():
                 return JSONResponse({"error": _LATER}, 202)

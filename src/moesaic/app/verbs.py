@@ -167,7 +167,7 @@ VERBS: dict[str, Verb] = {
             help="Take rain, snow, haze, darkness and noise out of a photograph. What is wrong is found for you.",
             makes="picture",
             most_in=50 * MEGAPIXEL,
-            views=("before", "after", "explain"),
+            views=("before", "after", "explain", "overlay", "legend"),
             options=(
                 Option(
                     name="strength",
@@ -189,7 +189,7 @@ VERBS: dict[str, Verb] = {
             makes="picture",
             most_in=4 * MEGAPIXEL,
             most_out=64 * MEGAPIXEL,
-            views=("before", "after", "explain"),
+            views=("before", "after", "explain", "overlay", "legend"),
             grows="scale",
             options=(
                 _choice("scale", "How much", "How many times as wide and high.", ("4", "4 times"), ("2", "2 times")),
@@ -212,7 +212,7 @@ VERBS: dict[str, Verb] = {
             help="Turn a photograph into a mixture: a small file without pixels that stays sharp as you zoom in.",
             makes="moe",
             most_in=16 * MEGAPIXEL,
-            views=("before", "after", "explain"),
+            views=("before", "after", "explain", "overlay", "legend"),
             options=(
                 _choice(
                     "quality",
@@ -260,6 +260,7 @@ VERBS: dict[str, Verb] = {
             makes="picture",
             most_in=4 * MEGAPIXEL,
             most_out=64 * MEGAPIXEL,
+            views=("before", "after", "overlay", "legend"),
             grows="scale",
             options=(
                 Option(
@@ -288,7 +289,7 @@ VERBS: dict[str, Verb] = {
             help="Colour roads, cars, people, houses and trees in a photograph of a street.",
             makes="labels",
             most_in=50 * MEGAPIXEL,
-            views=("before", "after", "explain"),
+            views=("before", "after", "explain", "overlay", "legend"),
             options=(_SHRINK,),
         ),
         Verb(
@@ -298,7 +299,7 @@ VERBS: dict[str, Verb] = {
             accepts=("moe",),
             makes="picture",
             most_in=100 * MEGAPIXEL,
-            views=("after", "explain"),
+            views=("after", "explain", "overlay", "legend"),
             grows="scale",
             options=(
                 Option(

@@ -7,11 +7,14 @@ In a job's folder, of whose names a client chooses none:
     result-all      the same with EXIF and XMP, where the picture came with some
     kernels         the mixture as the zoom reads it
     before, after   what the page shows, WebP
+    overlay         a map of who did what, to lie over the picture, WebP; legend is what it says, JSON
     explain         a picture of what was decided, WebP
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +29,10 @@ from moesaic.picture import Picture
 
 if TYPE_CHECKING:
     from moesaic.app.limits import Limits
+    from moesaic.explain.overlay import Overlay
     from moesaic.mixture.model import Mixture
+
+_log = logging.getLogger(__name__)
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Takes news of the work: `done` from 0 to 1, `left` in seconds, `step` in words."""
@@ -37,6 +43,10 @@ _DETAIL = {"less": 120, "normal": 40, "more": 16}  # pixels for one kernel
 _QUALITY: dict[str, dict[str, Any]] = {"quick": {"fast": True}, "good": {"fast": True, "refine": 80}, "best": {}}
 _SIGMAS = {"auto": None, "10": 10.0, "25": 25.0, "50": 50.0}
 _EVERY = 0.2  # s, between news
+_MAP_QUALITY = 85  # of WebP, where the colours of a map are amounts
+
+Size = tuple[int, int]
+"""Width and height, px."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +60,7 @@ class _Made:
     psnr: float | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     explain: Callable[[], Picture] | None = None
+    overlay: Callable[[Size], Overlay] | None = None  # for the size at which the picture is shown
 
 
 class News:
@@ -112,6 +123,8 @@ def work(
         if len(made.mixture) > ZOOMABLE:
             raise LimitError(f"This mixture has {len(made.mixture):,} kernels; the page shows at most {ZOOMABLE:,}.")
         (folder / "kernels").write_bytes(kernel_bytes(made.mixture))
+    without = set() if made.explain is not None else {"explain"}
+    without |= set() if made.overlay is not None else {"overlay", "legend"}
     result = {
         "name": name + made.suffix,
         "bytes": (folder / "result").stat().st_size,
@@ -121,16 +134,29 @@ def work(
         "psnr": made.psnr if made.psnr is not None and math.isfinite(made.psnr) else None,
         "figures": made.figures,
         "mixture": made.mixture is not None and made.data is not None,
-        "views": [view for view in asked.verb.views if view != "explain" or made.explain is not None],
+        "views": [view for view in asked.verb.views if view not in without],
     }
 
     def draw() -> None:
+        if made.overlay is not None:
+            try:
+                _lay_out(made.overlay(size), folder)
+            except Exception:  # noqa: BLE001 - the sheet is drawn without it, and the server's owner reads why
+                _log.exception("a map could not be drawn")
         if made.explain is not None:
             sheet = made.explain()
             write_view(sheet, folder / "explain.part", (sheet.width, sheet.height))
             (folder / "explain.part").replace(folder / "explain")
 
     return result, draw
+
+
+def _lay_out(overlay: Overlay, folder: Path) -> None:
+    """Write a map and what it says; the map comes last, so that where it is, all is."""
+    (folder / "legend.part").write_text(json.dumps(overlay.legend()), encoding="utf-8")
+    (folder / "legend.part").replace(folder / "legend")
+    overlay.draw().save(folder / "overlay.part", "WEBP", lossless=overlay.names, quality=_MAP_QUALITY, method=2)
+    (folder / "overlay.part").replace(folder / "overlay")
 
 
 def _bits(made: _Made) -> float | None:
@@ -165,6 +191,7 @@ def _of_picture(folder: Path, asked: Asked, limits: Limits, news: News) -> _Made
 
 def _opened(folder: Path, asked: Asked, limits: Limits, news: News) -> _Made:
     """A mixture that was sent."""
+    from moesaic.app import overlays
     from moesaic.codec.decoder import draw
     from moesaic.codec.file import decode_bytes
     from moesaic.codec.limits import Limits as FileLimits
@@ -191,6 +218,7 @@ def _opened(folder: Path, asked: Asked, limits: Limits, news: News) -> _Made:
         mixture=held.mixture,
         figures={"experts": len(held.mixture), "layers": held.layers},
         explain=lambda: _explained(held, spent(data, limits=own), None),
+        overlay=lambda size: overlays.pieces(held.mixture, size),
     )
 
 
@@ -201,6 +229,7 @@ def _explained(held: Any, costs: Any, source: Picture | None) -> Picture:
 
 
 def _restored(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
+    from moesaic.app import overlays
     from moesaic.restore.explanation import found_in_words
     from moesaic.restore.use import restore
 
@@ -211,10 +240,12 @@ def _restored(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
         suffix=".restored.png",
         figures={"found": found_in_words(detected), "detected": detected, "cost": round(found.cost, 3)},
         explain=found.routing_picture,
+        overlay=lambda size: overlays.repair(found, size),
     )
 
 
 def _upscaled(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
+    from moesaic.app import overlays
     from moesaic.upscale.use import upscale
 
     scale = int(options["scale"])
@@ -225,10 +256,12 @@ def _upscaled(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
         suffix=f".upscaled.x{scale}.png",
         figures={"severity": None if made.severity is None else round(made.severity, 3)},
         explain=made.routing_picture,
+        overlay=lambda size: overlays.enlargement(made, size),
     )
 
 
 def _encoded(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
+    from moesaic.app import overlays
     from moesaic.codec.decoder import draw
     from moesaic.codec.encoder import encode
     from moesaic.codec.file import decode_bytes
@@ -248,6 +281,7 @@ def _encoded(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
         psnr=round(encoded.psnr, 3),
         figures={"experts": len(held.mixture), "ssim": round(encoded.ssim, 4)},
         explain=lambda: _explained(held, spent(encoded.data, limits=limits), source),
+        overlay=lambda size: overlays.pieces(held.mixture, size),
     )
 
 
@@ -264,14 +298,20 @@ def _denoised(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
 
 
 def _enlarged(source: Picture, options: Mapping[str, Any], news: News) -> _Made:
+    from moesaic.app import overlays
     from moesaic.mixture.enlarge import enlarge
 
     scale = float(options["scale"])
     picture = enlarge(source, scale=scale, sampling=options["sampling"], progress=news.fit)
-    return _Made(picture=picture, suffix=f".x{scale:g}.png")
+    return _Made(
+        picture=picture,
+        suffix=f".x{scale:g}.png",
+        overlay=lambda size: overlays.sharpening(source, picture, size),
+    )
 
 
 def _segmented(source: Picture, options: Mapping[str, Any], news: News) -> _Made:  # noqa: ARG001 - as the others
+    from moesaic.app import overlays
     from moesaic.explain.segmentation import explain_segmentation
     from moesaic.segment.use import segment
 
@@ -282,6 +322,7 @@ def _segmented(source: Picture, options: Mapping[str, Any], news: News) -> _Made
         suffix=".segmented.png",
         figures={"shares": shares},
         explain=(lambda: explain_segmentation(found, name="What is where").picture) if found.routing else None,
+        overlay=(lambda size: overlays.patches(found, size)) if found.routing else None,
     )
 
 

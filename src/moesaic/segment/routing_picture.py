@@ -59,7 +59,7 @@ def routing_picture(
     """
     if not 0 <= opacity <= 1:
         raise ArgumentError(f"opacity must be from 0 to 1, not {opacity}")
-    places = [_acting(*place) for place in zip(routing.chosen[0].tolist(), routing.weights[0].tolist(), strict=True)]
+    places = acting_in(routing)
     patches = boxes(picture.height, picture.width, routing.grid)
     seen = picture.over(1.0) if picture.has_alpha else picture
     grey = seen.pixels @ np.array(_LUMA, np.float32) if seen.channels == 3 else seen.pixels[..., 0]
@@ -73,6 +73,26 @@ def routing_picture(
     if legend:
         drawn = above(drawn, _legend(places, routing, layer, picture.width))
     return replace(picture, pixels=drawn, depth=8, icc=picture.icc if picture.channels >= 3 else None)
+
+
+def routing_map(routing: Routing, size: tuple[int, int]) -> Image.Image:
+    """The same without a picture: each patch in the colour of its heaviest expert, with numbers and weights; RGBA.
+
+    Args:
+        routing: what one layer decided; of a batch, the first.
+        size: width and height of the map, px.
+
+    Raises:
+        ShapeError: the map has fewer rows or columns than the grid.
+    """
+    places = acting_in(routing)
+    patches = boxes(size[1], size[0], routing.grid)
+    sheet = Image.new("RGBA", size)
+    draw = ImageDraw.Draw(sheet)
+    for acting, (top, bottom, left, right) in zip(places, patches, strict=True):
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=_colour(acting[0][0]))
+    _write(sheet, places, patches)
+    return sheet
 
 
 def pick_layer(routing: Mapping[str, Routing], layer: str | None) -> tuple[str, Routing]:
@@ -94,18 +114,21 @@ def pick_layer(routing: Mapping[str, Routing], layer: str | None) -> tuple[str, 
     return layer, routing[layer]
 
 
-_Acting = list[tuple[int, float]]  # number and weight of the experts of a patch, the heaviest first
+Acting = list[tuple[int, float]]
+"""Number and weight of the experts of a patch, the heaviest first."""
 
 
-def _acting(chosen: Sequence[int], weights: Sequence[float]) -> _Acting:
-    return sorted(zip(chosen, weights, strict=True), key=lambda pair: -pair[1])
+def acting_in(routing: Routing) -> list[Acting]:
+    """Who acts in each patch, row by row; of a batch, the first."""
+    places = zip(routing.chosen[0].tolist(), routing.weights[0].tolist(), strict=True)
+    return [sorted(zip(chosen, weights, strict=True), key=lambda pair: -pair[1]) for chosen, weights in places]
 
 
 def _colour(expert: int) -> Colour:
     return COLOURS[expert % len(COLOURS)]
 
 
-def _write(sheet: Image.Image, places: Sequence[_Acting], patches: Sequence[tuple[int, int, int, int]]) -> None:
+def _write(sheet: Image.Image, places: Sequence[Acting], patches: Sequence[tuple[int, int, int, int]]) -> None:
     """Lines between the patches, and in the middle of each who acts there."""
     draw = ImageDraw.Draw(sheet)
     thick = max(1, min(sheet.size) // 180)
@@ -133,7 +156,7 @@ def _write(sheet: Image.Image, places: Sequence[_Acting], patches: Sequence[tupl
             draw.text(place, line, "white", font, anchor="mm", stroke_width=stroke, stroke_fill="black")
 
 
-def _legend(places: Sequence[_Acting], routing: Routing, layer: str, width: int) -> NDArray[np.float32]:  # (h, w, 3)
+def _legend(places: Sequence[Acting], routing: Routing, layer: str, width: int) -> NDArray[np.float32]:  # (h, w, 3)
     """What the picture shows, and a swatch for each expert that acts somewhere."""
     heaviest = np.bincount([acting[0][0] for acting in places], minlength=routing.experts)
     acts = np.bincount([expert for acting in places for expert, _ in acting], minlength=routing.experts)

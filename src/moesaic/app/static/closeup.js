@@ -22,21 +22,26 @@ export class Closeup {
     this.label = make("output", { className: "scale", "aria-live": "off" });
     this.note = make("p", { className: "note", role: "status" }, "Opening the endless picture…");
     this.edges = button("Show the pieces it is made of", "Pieces", () => this.#pieces(), { "aria-pressed": "false" });
-    const buttons = make("div", { className: "tools", role: "group", "aria-label": "Zoom" },
+    this.glass = make("div", { className: "glass" }); // what lies over the picture, such as a map
+    this.tools = make("div", { className: "tools", role: "group", "aria-label": "Zoom" },
       button("Go back", "−", () => this.#by(1 / STEP)),
       this.label,
       button("Come closer", "+", () => this.#by(STEP)),
       button("Show the whole picture", "Fit", () => this.#fit()),
       this.edges);
     if (document.fullscreenEnabled) {
-      buttons.append(button("Fill the screen, or leave that", "Full screen", () => this.#fill()));
+      this.tools.append(button("Fill the screen, or leave that", "Full screen", () => this.#fill()));
     }
-    this.element = make("div", { className: "closeup" }, this.canvas, this.note, buttons);
+    const drawn = job.verb === "decode" ? Number(job.options.scale ?? 1) : 1; // px for each of the mixture
+    this.size = [job.result.width, job.result.height].map((side) => Math.round(side / drawn));
+    [this.glass.style.width, this.glass.style.height] = this.size.map((side) => `${side}px`);
+    this.element = make("div", { className: "closeup" },
+      make("div", { className: "pane" }, this.canvas, this.glass), this.note, this.tools);
   }
 
   /** Fetch the mixture and draw it; a sentence stands in its place where that fails. */
   async open(signal) {
-    const { id, result } = this.job;
+    const { id } = this.job;
     try {
       if (Zoom.supported()) {
         const bytes = await api.kernels(id, signal);
@@ -46,8 +51,7 @@ export class Closeup {
       } else {
         this.zoom = new Tiles(this.canvas, { onview: (view) => this.#moved(view) });
         show(this.edges, false); // the server draws the picture alone
-        const drawn = this.job.verb === "decode" ? Number(this.job.options.scale ?? 1) : 1; // px for each of the mixture
-        this.zoom.load(id, Math.round(result.width / drawn), Math.round(result.height / drawn));
+        this.zoom.load(id, ...this.size);
       }
       tell(this.note, "");
     } catch (cause) {
@@ -59,8 +63,11 @@ export class Closeup {
     this.zoom?.dispose();
   }
 
-  #moved({ scale }) {
+  #moved({ left, top, scale }) {
     this.#busy();
+    this.glass.style.transform = `scale(${scale}) translate(${-left}px, ${-top}px)`;
+    const map = this.glass.querySelector("img");
+    this.glass.classList.toggle("close", scale * this.size[0] > (map?.naturalWidth || Infinity));
     this.label.textContent = `${scale < 9.95 ? scale.toFixed(1) : Math.round(scale).toLocaleString("en")}×`;
   }
 

@@ -28,7 +28,8 @@ export class Slider {
       "aria-orientation": "horizontal",
     }, make("span", { className: "grip", "aria-hidden": "true" }));
     const tags = names.map((name, side) => make("span", { className: `tag side${side}`, "aria-hidden": "true" }, name));
-    this.element = make("div", { className: "slider" }, this.under, this.clip, ...tags, this.handle);
+    this.glass = make("div", { className: "glass" }); // what lies over both, such as a map
+    this.element = make("div", { className: "slider" }, this.under, this.clip, this.glass, ...tags, this.handle);
     this.element.style.setProperty("--ratio", width / height);
     this.element.style.setProperty("--wide", `${width}px`);
     this.tags = tags;
@@ -64,7 +65,7 @@ export class Slider {
   }
 
   #draw() {
-    for (const layer of [this.under, this.over]) layer.style.transform = this.#look.transform;
+    for (const layer of [this.under, this.over, this.glass]) layer.style.transform = this.#look.transform;
     const close = this.#look.scale > 1;
     this.element.classList.toggle("close", close);
     this.closer(close);

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Closeup } from "./closeup.js";
 import { byId, icon, make, show, tell } from "./dom.js";
+import { Overlay } from "./overlay.js";
 import { Slider } from "./slider.js";
 import { size } from "./words.js";
 
@@ -131,8 +132,22 @@ export class Stage {
       },
     });
     closer.addEventListener("click", () => slider.toggleCloser());
-    this.frame.append(slider.element, make("div", { className: "tools" }, closer));
+    const tools = make("div", { className: "tools" }, closer);
+    this.frame.append(slider.element, tools);
+    if (Overlay.of(job)) this.#lay(new Overlay(job, slider.glass, this.#stop.signal), tools, this.frame);
     tell(byId("caption"), "Drag the line, or move it with the arrow keys.");
+  }
+
+  /** A map over the picture, with its button among the tools, and its words beside the picture where there is room. */
+  #lay(overlay, tools, within) {
+    const { signal } = this.#stop;
+    const { legend } = overlay;
+    const place = () => (document.fullscreenElement?.contains(tools) ? tools.after(legend) : byId("panel").prepend(legend));
+    place();
+    document.addEventListener("fullscreenchange", place, { signal });
+    signal.addEventListener("abort", () => legend.remove());
+    tools.append(overlay.button, overlay.strength);
+    overlay.listen(within);
   }
 
   async #explain(job) {
@@ -156,6 +171,9 @@ export class Stage {
     const closeup = new Closeup(job);
     this.#closeup = closeup;
     this.frame.append(closeup.element);
+    if (Overlay.of(job)) {
+      this.#lay(new Overlay(job, closeup.glass, this.#stop.signal), closeup.tools, closeup.element);
+    }
     closeup.open(this.#stop.signal);
     tell(byId("caption"), "Scroll, pinch or press + to come closer; drag or use the arrow keys to move. There are no pixels, so it stays sharp.");
   }
