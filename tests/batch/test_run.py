@@ -16,7 +16,7 @@ import pytest
 from moesaic.batch import Shard, manifest_path, run
 from moesaic.batch.manifest import Manifest, read_manifest
 from moesaic.errors import ArgumentError, ModelError, OutputExistsError, WorkerError
-from tests.batch.work import Reversing, planned
+from tests.batch.work import Reversing, files, planned
 
 SETTINGS = {"verb": "reverse", "options": {"seed": 0}}
 unix = pytest.mark.skipif(sys.platform == "win32", reason="signals and links differ there")
@@ -44,15 +44,6 @@ def tree(tmp_path) -> Path:
 @pytest.fixture
 def out(tmp_path) -> Path:
     return tmp_path / "out"
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder but manifests, by their relative paths."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith("moesaic-batch")
-    }
 
 
 def entries(out: Path, shard: Shard | None = None) -> dict[str, dict]:
@@ -495,7 +486,7 @@ class TestKills:
 def _begun(tree: Path, out: Path, pause: float = 0.01) -> subprocess.Popen:
     """A run that has begun."""
     command = [sys.executable, "-m", "tests.batch.work", str(tree), str(out), str(pause)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"begun\n"

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from moesaic.batch import Shard, make_plan, run
+from moesaic.batch import RemoteFolder, Shard, folder_of, make_plan, processes, ray_actors, run
 from moesaic.errors import ModelError, PictureError
 
 
@@ -54,6 +54,18 @@ class Reversing:
         return {"path": str(output), "share": float("nan"), "threads": os.environ["MOESAIC_THREADS"]}
 
 
+@dataclass(frozen=True)
+class Counting:
+    """Tells of each time that it prepares, in a line of a file."""
+
+    file: Path
+
+    def __call__(self):
+        with self.file.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return Reversing().work
+
+
 class OddError(Exception):
     """One that pickle cannot make again."""
 
@@ -61,7 +73,9 @@ class OddError(Exception):
         super().__init__(f"odd {a}")
 
 
-def planned(folder: Path, out: Path, shard: Shard | None = None, *, recursive: bool = True):
+def planned(
+    folder: Path | RemoteFolder, out: Path | RemoteFolder, shard: Shard | None = None, *, recursive: bool = True
+):
     """The plan of turning `.txt` into `.rev`."""
     return make_plan(
         folder,
@@ -73,12 +87,29 @@ def planned(folder: Path, out: Path, shard: Shard | None = None, *, recursive: b
     )
 
 
-def main(folder: str, out: str, pause: str) -> None:
+def files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder but manifests, by their relative paths."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("moesaic-batch")
+    }
+
+
+def main(folder: str, out: str, pause: str, engine: str = "processes") -> None:
     """A run in a process of its own, which tests kill."""
     print("begun", flush=True)  # noqa: T201
-    tally = run(planned(Path(folder), Path(out)), Reversing(float(pause)), settings={"verb": "reverse"}, workers=2)
+    tally = run(
+        planned(folder_of(folder), folder_of(out)),
+        Reversing(float(pause)),
+        settings={"verb": "reverse"},
+        workers=2,
+        engine=ray_actors if engine == "ray" else processes,
+    )
     print(tally, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from tests.batch import work  # as a module that workers import, too
+
+    work.main(*sys.argv[1:])

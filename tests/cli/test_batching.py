@@ -82,6 +82,23 @@ def test_there_and_back_with_any_number_of_workers_and_shards(moe, pictures, tmp
     assert read_picture(tmp_path / "back/deep/c.x2.png").width == 64
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray is in trial there")
+def test_a_cluster_makes_what_one_machine_makes(moe, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    (pictures / "bad.png").write_bytes(b"no picture")
+    command = ("batch", "restore", "--recursive", "--workers", "2", "--json")
+    near = moe(*command, "in", "-o", "near")
+    far = moe(*command, f"local://{pictures.as_posix()}", "-o", f"local://{(tmp_path / 'far').as_posix()}")
+    ray = moe(*command, "in", "-o", "ray", "--engine", "ray")
+    assert near.code == far.code == ray.code == 1, (near.err, far.err, ray.err)
+    assert files(tmp_path / "near") == files(tmp_path / "far") == files(tmp_path / "ray")
+    assert len(files(tmp_path / "near")) == 4
+    assert {one["output"] for one in far.objects} >= {f"local://{tmp_path.as_posix()}/far/a.restored.png"}
+    assert any(f"local://{pictures.as_posix()}/bad.png" in line for line in far.errors)
+
+
 class TestRuns:
     def test_some_fail_then_none(self, moe, pictures, picture):
         (pictures / "deep/c.png").write_bytes(b"no picture")
@@ -170,6 +187,10 @@ class TestRuns:
         (["enlarge", "in", "-o", "out", "--format", "gif"], "gif"),
         (["restore", "in", "-o", "out", "--model", "nothing"], "nothing"),
         (["info", "in", "-o", "out"], "info"),
+        (["encode", "in", "-o", "out", "--engine", "spark"], "'--engine'"),
+        (["encode", "s3://", "-o", "out"], "names no folder"),
+        (["encode", "nonsense://photos/here", "-o", "out"], "Protocol not known"),
+        (["encode", "memory://none", "-o", "out"], "there is nothing to do"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(moe, pictures, tmp_path, arguments, says):

@@ -35,7 +35,7 @@ def ray_actors(prepare: Carrying, workers: int | None, *, may_use_gpus: bool = F
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ArgumentError: the cluster has too few processors.
+        ArgumentError: the cluster has too few processors, or `prepare` belongs to the script that runs.
         WorkerError: the cluster cannot be reached, or has broken down.
     """
     try:
@@ -47,6 +47,8 @@ def ray_actors(prepare: Carrying, workers: int | None, *, may_use_gpus: bool = F
         raise MissingExtraError(
             f"the engine ray needs Ray Data: pip install 'moesaic[ray]' ({' '.join(str(cause).split())})"
         ) from cause
+    if getattr(prepare.prepare, "__module__", None) == "__main__":
+        raise ArgumentError("workers of a cluster import what prepares them; put it into a module, not into the script")
     begun = not ray.is_initialized()
     if begun:
         try:

@@ -145,6 +145,12 @@ class RemoteFolder:
         with self._told("remove from"), suppress(FileNotFoundError):
             system.rm_file(f"{root}/{path}")
 
+    def remove_empty(self, path: str) -> None:
+        """Remove a folder in it, where the store has folders; stays where something is in it."""
+        system, root = self._opened()
+        with suppress(Exception):  # of the store's own kinds, and no harm is done
+            system.rmdir(f"{root}/{path}")
+
     def _place(self, path: str, copy: Callable[[Any, str], None]) -> None:
         system, root = self._opened()
         place = f"{root}/{path}"

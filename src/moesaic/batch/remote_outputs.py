@@ -160,3 +160,4 @@ class PagedManifest:
         while self._pages:
             self._sheet.folder.remove(self._pages[0])
             del self._pages[0]
+        self._sheet.folder.remove_empty(self._sheet.room)
