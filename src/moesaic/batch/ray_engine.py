@@ -20,6 +20,10 @@ from moesaic.batch.workers import Crew, Result, Team, portable
 from moesaic.errors import ArgumentError, MissingExtraError, WorkerError
 
 _MOST_IN_A_BLOCK = 16  # assignments whose results come back together: a kill of the leading process costs these
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it tells of its own affairs between our lines
+}
 _BLOCKS_FOR_AN_ACTOR = 8  # at least, so that none waits long for the last one
 
 
@@ -39,7 +43,8 @@ def ray_actors(prepare: Carrying, workers: int | None, *, may_use_gpus: bool = F
         WorkerError: the cluster cannot be reached, or has broken down.
     """
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         import ray
         import ray.data
         import ray.exceptions
