@@ -209,6 +209,18 @@ class TestRuns:
         assert list(go(f"{local}/in", f"{local}/flat", recursive=False)) == ["a.txt"]
 
     @unix
+    def test_what_killed_workers_have_left_goes(self, tree, local, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "rooms"))
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "rooms"))
+        (tmp_path / "rooms").mkdir()
+        (tree / "a.txt").write_text("kill")
+        assert go(f"{local}/in", f"{local}/far")["a.txt"].status == "failed"
+        assert [path.name[:14] for path in (tmp_path / "rooms").iterdir()] == ["moesaic-batch-"] * 2
+        (tree / "a.txt").write_text("better")
+        assert go(f"{local}/in", f"{local}/far")["a.txt"].status == "done"
+        assert list((tmp_path / "rooms").iterdir()) == []
+
+    @unix
     def test_killed_again_and_again(self, tree, local, tmp_path):
         for number in range(30):
             (tree / f"{number}.txt").write_text(f"{number} " * 999)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from moesaic.batch.remote import RemoteFolder
 from moesaic.errors import MoesaicError, OutputExistsError
+
+_ROOM = "moesaic-batch-"
 
 Work = Callable[[Path, Path], Mapping[str, Any]]
 """Makes the output, the second path, from the input, the first; returns its figures."""
@@ -56,13 +59,15 @@ class Carrying:
 
     def __call__(self) -> Callable[[Assignment], Made]:
         """Load what all inputs share; what comes back does an assignment."""
+        if isinstance(self.folder, RemoteFolder) or isinstance(self.out, RemoteFolder):
+            _sweep()
         work = self.prepare()
         return lambda given: self._through(work, given)
 
     def _through(self, work: Work, given: Assignment) -> Made:
         if not isinstance(self.folder, RemoteFolder):
             return self._made(work, self.folder.joinpath(*given.path.split("/")), given)
-        with TemporaryDirectory(prefix="moesaic-batch-") as room:
+        with _room() as room:
             fetched = Path(room, PurePosixPath(given.path).name)
             self.folder.fetch(given.path, fetched)
             try:
@@ -78,7 +83,7 @@ class Carrying:
                 raise RuntimeError("a local output needs a folder to be written into")
             staged = _own_folder(given.staging) / name
             return Made(dict(work(source, staged)), staged)
-        with TemporaryDirectory(prefix="moesaic-batch-") as room:
+        with _room() as room:
             staged = Path(room, name)
             figures = dict(work(source, staged))
             if not staged.is_file():
@@ -102,6 +107,31 @@ def exists(place: str | Path) -> OutputExistsError:
     return OutputExistsError(
         f"{place} exists, and not from this batch; name another folder, or replace it with --force"
     )
+
+
+def _room() -> TemporaryDirectory[str]:
+    """A folder for what is on its way; its name tells whose it is."""
+    return TemporaryDirectory(prefix=f"{_ROOM}{os.getpid()}-")
+
+
+def _sweep() -> None:
+    """Remove the rooms of processes that were killed on this machine."""
+    for room in Path(gettempdir()).glob(f"{_ROOM}*-*"):
+        owner = room.name.removeprefix(_ROOM).partition("-")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # there the call below would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is somebody else's
+        return True
+    return True
 
 
 def _own_folder(staging: Path) -> Path:
