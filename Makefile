@@ -34,6 +34,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report_predict
 	$(BIN)/python -m benchmarks.report_page
 	$(BIN)/python -m benchmarks.report_scale
+	$(BIN)/python -m benchmarks.report_large
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
@@ -42,6 +43,7 @@ report: .venv/installed
 	$(BIN)/python -m benchmarks.report_predict
 	$(BIN)/python -m benchmarks.report_page
 	$(BIN)/python -m benchmarks.report_scale
+	$(BIN)/python -m benchmarks.report_large
 
 clean:
 	rm -rf .venv build dist
