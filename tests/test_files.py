@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moesaic.errors import ArgumentError, OutputExistsError
-from moesaic.files import atomic_write, refuse_existing
+from moesaic.files import atomic_file, atomic_write, refuse_existing
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links of POSIX")
 
@@ -163,3 +163,26 @@ def test_refuse_existing_changes_nothing(tmp_path):
     refuse_existing(tmp_path / "a", force=True)
     with pytest.raises(OutputExistsError):
         refuse_existing(tmp_path / "a")
+
+
+def test_a_file_in_parts_is_there_when_it_is_whole(tmp_path):
+    place = tmp_path / "a"
+    with atomic_file(place) as write:
+        write(b"one, ")
+        assert not place.exists()
+        write(b"two")
+    assert place.read_bytes() == b"one, two"
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_error_leaves_nothing_of_a_file_in_parts(tmp_path):
+    def fails(error):
+        with atomic_file(tmp_path / "a") as write:
+            write(b"one, ")
+            raise error
+
+    for error in (ValueError("own"), OSError(28, "own"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised:
+            fails(error)
+        assert raised.value is error  # the work's own errors are none of writing
+        assert not list(tmp_path.iterdir())

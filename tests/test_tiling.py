@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from moesaic.errors import ArgumentError, LimitError, ShapeError
-from moesaic.tiling import is_out_of_memory, run_tiled
+from moesaic.tiling import is_out_of_memory, of_tensor, run_tiled, stream_tiled
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +213,62 @@ def test_inputs_of_another_kind(x):
 def test_models_that_make_no_tensor(made):
     with pytest.raises(ShapeError, match="the model makes no tensor"):
         run_tiled(lambda x: made, torch.zeros(1, 3, 9, 9))
+
+
+@pytest.mark.parametrize(("tile", "overlap", "multiple_of"), [(32, 8, 1), (30, 10, 4), (None, 8, 1), (17, 0, 1)])
+def test_bands_are_the_rows_of_the_whole_and_taken_from_top_to_bottom(network, picture, tile, overlap, multiple_of):
+    options = {"tile": tile, "overlap": overlap, "multiple_of": multiple_of, "finish": lambda band: band.mean(1, True)}
+    tops, done = [], 0
+
+    def take(top, bottom, left, right):
+        assert done <= top < bottom <= 100  # no row above the bands that are out
+        assert 0 <= left < right <= 77
+        tops.append(top)
+        return picture[..., top:bottom, left:right]
+
+    bands = []
+    for band in stream_tiled(network, take, (100, 77), **options):
+        bands.append(band)
+        done += band.shape[2]
+    assert tops == sorted(tops)
+    assert len(bands) == len(set(tops))
+    assert torch.equal(torch.cat(bands, 2), run_tiled(network, picture, **options))
+
+
+def test_memory_that_runs_out_before_the_first_band_halves_the_tiles(network, picture, caplog):
+    def greedy(piece):
+        if piece.shape[-1] > 40:
+            raise MemoryError
+        return network(piece)
+
+    bands = list(stream_tiled(greedy, of_tensor(picture), (100, 77), tile=64, overlap=8))
+    torch.testing.assert_close(torch.cat(bands, 2), run_tiled(network, picture, tile=32, overlap=8))
+    assert "tiles of 32 px" in caplog.text
+
+
+def test_memory_that_runs_out_later_ends_the_work(network, picture):
+    calls = []
+
+    def greedy(piece):
+        calls.append(piece)
+        if len(calls) == 9:  # with four tiles in a row, in the third row
+            raise RuntimeError("out of memory")
+        return network(piece)
+
+    bands = stream_tiled(greedy, of_tensor(picture), (100, 77), tile=32, overlap=12)
+    assert [next(bands).shape[2], next(bands).shape[2]] == [20, 20]
+    with pytest.raises(LimitError, match="after 40 of 100 rows"):
+        next(bands)
+
+
+def test_the_smallest_tile_may_be_too_large(network, picture):
+    def greedy(piece):
+        raise MemoryError
+
+    with pytest.raises(LimitError, match="even for tiles"):
+        list(stream_tiled(greedy, of_tensor(picture), (100, 77), tile=64, overlap=8))
+
+
+def test_wrong_sides_are_refused_when_bands_are_asked_for(network, picture):
+    with pytest.raises(ArgumentError):
+        next(stream_tiled(network, of_tensor(picture), (100, 77), tile=8, overlap=8))

@@ -79,7 +79,7 @@ def write_deep_tiff(
     Raises:
         MissingExtraError: tifffile is not installed.
     """
-    tifffile = _extra("tifffile", "writing a TIFF file of 16-bit colour")
+    tifffile = need_tifffile()
     file = io.BytesIO()
     tifffile.imwrite(
         file,
@@ -92,6 +92,15 @@ def write_deep_tiff(
         software=False,
     )
     return file.getvalue()
+
+
+def need_tifffile() -> Any:
+    """The module that writes TIFF files of 16-bit colour.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return _extra("tifffile", "writing a TIFF file of 16-bit colour")
 
 
 def avif_bits(data: bytes) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moesaic.errors import ArgumentError, OutputExistsError
@@ -46,23 +48,55 @@ def atomic_write(path: str | os.PathLike[str], data: bytes, *, force: bool = Fal
         OutputExistsError: the file is there and `force` is False; it is left as it was.
         ArgumentError: the path is a folder, its folder does not exist, or the system refuses to write there.
     """
+    with atomic_file(path, force=force) as write:
+        write(data)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Callable[[bytes], None]]:
+    """Within this a file is written bit by bit; it comes to its place at the end, and not at all after an error.
+
+    Arguments and errors are those of `atomic_write`; what the block itself raises goes on as it is.
+
+    Yields:
+        what appends bytes to the file.
+    """
     refuse_existing(path, force=force)
-    try:
+    with _one_line_errors(path):
         place = Path(os.path.realpath(path))
         beside = place.with_name(f".{place.name[:32]}.{secrets.token_hex(6)}.part")
+        file = beside.open("xb")  # not tempfile, whose files are closed to others whatever the umask says
+
+    def write(data: bytes) -> None:
+        with _one_line_errors(path):
+            file.write(data)
+
+    try:
         try:
-            with beside.open("xb") as file:  # not tempfile, whose files are closed to others whatever the umask says
-                file.write(data)
+            yield write
+            with _one_line_errors(path):
                 file.flush()
                 os.fsync(file.fileno())
+        finally:
+            with suppress(OSError):  # of a full disk, told already, closing tells once more
+                file.close()
+        with _one_line_errors(path):
             if not force:
                 _move_to_free_place(beside, place)
             else:
                 if place.exists():
                     shutil.copymode(place, beside)
                 beside.replace(place)
-        finally:
+    finally:
+        with _one_line_errors(path):
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_line_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What the system raises leaves as one line that names the file."""
+    try:
+        yield
     except (OSError, ValueError) as cause:  # ValueError: a name that holds a null character
         reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
         raise ArgumentError(f"cannot write {path}: {reason}") from cause

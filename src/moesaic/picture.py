@@ -126,6 +126,49 @@ class Picture:
         return replace(self, pixels=np.clip(self.pixels[..., :-1] * alpha + plain * (1 - alpha), 0, 1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """All that a picture is but its pixels; what is known of one of which only bands of rows are in memory."""
+
+    width: int  # px
+    height: int  # px
+    channels: int  # 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha
+    depth: int = 8  # bits a channel of the container: 8 or 16
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+    @classmethod
+    def of(cls, picture: Picture) -> Frame:
+        """A picture's."""
+        return cls(
+            width=picture.width,
+            height=picture.height,
+            channels=picture.channels,
+            depth=picture.depth,
+            icc=picture.icc,
+            exif=picture.exif,
+            xmp=picture.xmp,
+        )
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.channels in (2, 4)
+
+    def filled(
+        self,
+        pixels: NDArray[np.float32],  # (rows, columns, C), all of the picture's or a part
+    ) -> Picture:
+        """A picture of these pixels with all that this holds.
+
+        Raises:
+            ShapeError: there are no pixels.
+            ArgumentError: they are not float32 in [0, 1].
+        """
+        return Picture(pixels=pixels, depth=self.depth, icc=self.icc, exif=self.exif, xmp=self.xmp)
+
+
 def to_pillow(picture: Picture) -> Image.Image:
     """A Pillow image in mode L, LA, RGB or RGBA, or I;16 for 16-bit grey; metadata is in its `info`.
 
@@ -134,8 +177,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     """
     if picture.depth == 16 and picture.channels > 1:
         raise PictureError("Pillow has no mode for 16-bit colour or alpha; narrow it first: picture.with_depth(8)")
-    pixels = to_integers(picture)
-    image = Image.fromarray(pixels[..., 0] if picture.channels == 1 else pixels)
+    image = image_of(to_integers(picture))
     carried = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
     image.info.update({name: value for name, value in carried.items() if value})
     return image
@@ -143,9 +185,24 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 def to_integers(picture: Picture) -> NDArray[Any]:  # (H, W, C), uint8 or uint16 after the picture's depth
     """The pixels rounded to the integers that a container of the picture's depth holds."""
-    top, kind = (255, np.uint8) if picture.depth == 8 else (65535, np.uint16)
-    rounded: NDArray[Any] = np.rint(picture.pixels * np.float32(top)).astype(kind)
-    return rounded
+    return rounded(picture.pixels, picture.depth)
+
+
+def rounded(
+    pixels: NDArray[np.float32],  # (rows, columns, C), in [0, 1]
+    depth: int,
+) -> NDArray[Any]:  # of the same shape, uint8 or uint16 after the depth
+    """Pixels rounded to the integers that a container of that depth holds."""
+    top, kind = (255, np.uint8) if depth == 8 else (65535, np.uint16)
+    integers: NDArray[Any] = np.rint(pixels * np.float32(top)).astype(kind)
+    return integers
+
+
+def image_of(
+    integers: NDArray[Any],  # (H, W, C), uint8, or uint16 where C = 1
+) -> Image.Image:
+    """An image of Pillow in mode L, LA, RGB, RGBA or I;16."""
+    return Image.fromarray(integers[..., 0] if integers.shape[2] == 1 else integers)
 
 
 def check_pixel_limit(width: int, height: int, limit: int, name: str) -> None:

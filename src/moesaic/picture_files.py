@@ -11,12 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     Image,
-    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -24,9 +22,10 @@ from PIL import (
 )
 
 from moesaic import deep_formats
+from moesaic.decoded import Decoded, decoded
 from moesaic.errors import ArgumentError, LimitError, MoesaicError, PictureError
-from moesaic.metadata import Metadata, read_metadata, renew_size_tags
-from moesaic.picture import Picture, check_pixel_limit, to_integers, to_pillow
+from moesaic.metadata import read_metadata, renew_size_tags
+from moesaic.picture import Frame, Picture, check_pixel_limit, image_of, to_integers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,8 +58,6 @@ _NO_ALPHA = ("JPEG", "BMP")
 _DEEP = ("PNG", "TIFF")
 _TIFF_XMP = 700
 _CARRIED = ("icc", "exif", "xmp")
-_GREY_MODES = ("1", "L", "LA", "La")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _JPEG_SEGMENT = 65533  # bytes that one marker segment of a JPEG file can hold
 
 
@@ -68,19 +65,30 @@ def read_file(source: str | os.PathLike[str] | bytes | BinaryIO, *, pixel_limit:
     """A picture from a path, a binary stream or the bytes of a file; see `moesaic.read_picture`."""
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
-        with _one_line_errors(name), Path(source).open("rb") as file:
-            return _read(file, name, pixel_limit)
+        return decode_file(name, pixel_limit=pixel_limit).picture()
     if not isinstance(source, bytes | bytearray | memoryview):
         if not hasattr(source, "read"):
             raise ArgumentError(f"cannot read a picture from an object of type {type(source).__name__}")
         source = source.read()
         if not isinstance(source, bytes):
             raise ArgumentError("a picture is read from a binary stream; this one gives text")
-    with _one_line_errors("the picture"):
-        return _read(io.BytesIO(source), "the picture", pixel_limit)
+    with one_line_errors("the picture"):
+        return _decode(io.BytesIO(source), "the picture", pixel_limit).picture()
 
 
-def _read(file: BinaryIO, name: str, pixel_limit: int) -> Picture:
+def decode_file(name: str, *, pixel_limit: int) -> Decoded:
+    """What the decoder makes of the file of that name: a picture's pixels as integers, before they become floats.
+
+    Raises:
+        PictureError: the file is missing, no picture, damaged, truncated, or of a kind that moesaic does not read.
+        LimitError: the picture has more than `pixel_limit` pixels.
+        MissingExtraError: 16-bit colour in TIFF or AVIF, and the extra `formats` is not installed.
+    """
+    with one_line_errors(name), Path(name).open("rb") as file:
+        return _decode(file, name, pixel_limit)
+
+
+def _decode(file: BinaryIO, name: str, pixel_limit: int) -> Decoded:
     head = file.read(32)
     kind = kind_of(head)
     if kind is None:
@@ -97,23 +105,29 @@ def _read(file: BinaryIO, name: str, pixel_limit: int) -> Picture:
         if bits > 16:
             raise PictureError(f"{name}: {bits} bits a channel are not supported; save it with 8 or 16")
         if bits <= 8 or (kind == "TIFF" and image.mode.startswith("I")):  # grey is the one deep mode that Pillow has
-            return _from_loaded(image, bits)
+            return decoded(image, bits)
         if kind == "PNG":
             image.load()  # the metadata may stand behind the pixels
         found = read_metadata(image)
         file.seek(0)
-        return _assemble(_read_deep(file.read(), kind, pixel_limit), 16, found)
+        return Decoded(_read_deep(file.read(), kind, pixel_limit), found, depth=16)
 
 
-def read_size(path: str | os.PathLike[str], *, pixel_limit: int) -> tuple[int, int]:
-    """Width and height of a picture as it is shown, px, from the head of its file: no pixel is decoded.
+def read_size(path: str | os.PathLike[str], *, pixel_limit: int, turned: bool = True) -> tuple[int, int]:
+    """Width and height of a picture, px, from the head of its file.
+
+    Args:
+        path: of the file.
+        pixel_limit: largest W * H to accept.
+        turned: as it is shown, or as it is stored: for that, no pixel is decoded, while the orientation of a PNG file
+            may stand behind its pixels.
 
     Raises:
         PictureError: the file is missing or no picture, or its head is damaged.
         LimitError: there are more than `pixel_limit` pixels.
     """
     name = os.fspath(path)
-    with _one_line_errors(name), Path(path).open("rb") as file:
+    with one_line_errors(name), Path(path).open("rb") as file:
         head = file.read(32)
         kind = kind_of(head)
         if kind is None:
@@ -124,7 +138,7 @@ def read_size(path: str | os.PathLike[str], *, pixel_limit: int) -> tuple[int, i
         with _DECODERS[kind](file) as image:
             width, height = image.size
             check_pixel_limit(width, height, pixel_limit, name)
-            on_its_side = read_metadata(image).orientation >= 5  # 1 to 4 keep width and height
+            on_its_side = turned and read_metadata(image).orientation >= 5  # 1 to 4 keep width and height
     return (height, width) if on_its_side else (width, height)
 
 
@@ -172,7 +186,7 @@ def _bits(image: ImageFile, kind: str, file: BinaryIO) -> int:
     return 8
 
 
-def _read_deep(data: bytes, kind: str, pixel_limit: int) -> NDArray[np.float32]:
+def _read_deep(data: bytes, kind: str, pixel_limit: int) -> NDArray[Any]:  # (H, W, C), uint16 or float32
     """Pixels of more than 8 bits that Pillow would narrow; the limit again, for headers that say two things."""
     if kind == "TIFF":
         return deep_formats.read_deep_tiff(data, pixel_limit=pixel_limit)
@@ -180,7 +194,7 @@ def _read_deep(data: bytes, kind: str, pixel_limit: int) -> NDArray[np.float32]:
         return deep_formats.read_deep_avif(data)
     from moesaic.png16 import decode_png16  # late: it is compiled code, and 16 bits are rare
 
-    return decode_png16(data, pixel_limit=pixel_limit).astype(np.float32) / np.float32(65535)
+    return decode_png16(data, pixel_limit=pixel_limit)
 
 
 def from_pillow(image: Image.Image, *, pixel_limit: int) -> Picture:
@@ -191,80 +205,12 @@ def from_pillow(image: Image.Image, *, pixel_limit: int) -> Picture:
         raise PictureError(
             f"{name}: Pillow would cut its 16 bits to 8; pass the path instead, or image.copy() to accept it"
         )
-    with _one_line_errors(name):
-        return _from_loaded(image, 16 if image.mode.startswith("I;16") else 8)
-
-
-def _from_loaded(
-    image: Image.Image,
-    bits: int,  # a channel, as the container states it
-) -> Picture:
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
-        _skip_the_limit_of_pillow(image)
-    image.load()
-    found = read_metadata(image)  # only now: some of it may stand behind the pixels, and TIFF is turned by Pillow
-    mode = image.mode
-    if mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.float32)[..., None] / np.float32(2**bits - 1)
-        if getattr(image, "tag_v2", {}).get(262) == 0:  # "white is zero", which Pillow resolves for 8 bits only
-            pixels = 1 - pixels
-        return _assemble(pixels, 16, found)
-    if mode not in _GREY_MODES + _COLOUR_MODES:
-        raise PictureError(f"pixels of mode {mode} are not supported; convert them to 8 or 16-bit grey or RGB")
-    if mode == "CMYK":
-        return _assemble(_to_unit(_srgb_from_cmyk(image, found.icc)), 8, found._replace(icc=None))
-    key = image.info.get("transparency") if mode in ("1", "L", "RGB") else None
-    alpha = key is None and image.has_transparency_data
-    target = ("LA" if alpha else "L") if mode in _GREY_MODES else ("RGBA" if alpha else "RGB")
-    pixels8 = np.atleast_3d(np.asarray(image if mode == target else image.convert(target)))
-    if key is not None:
-        if mode == "1":
-            key = 255 if key else 0
-        elif mode == "L" and bits < 8:  # Pillow spreads grey of 2 and 4 bits over 0 to 255, but not the key
-            key *= 255 // (2**bits - 1)
-        opaque = (pixels8 != np.asarray(key)).any(axis=2, keepdims=True)
-        pixels8 = np.concatenate([pixels8, np.where(opaque, np.uint8(255), np.uint8(0))], axis=2)
-    return _assemble(_to_unit(pixels8), 8, found)
-
-
-def _skip_the_limit_of_pillow(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Give a TIFF its memory beforehand: ours was checked, and Pillow's would warn about or refuse a large scan."""
-    image.im = Image.new(image.mode, image._tile_size).im
-
-
-def _srgb_from_cmyk(image: Image.Image, icc: bytes | None) -> NDArray[np.uint8]:
-    _log.warning("a CMYK picture was converted to sRGB%s", "" if icc else " without a profile, so colours are rough")
-    if icc:
-        try:
-            profile, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-            if converted is not None:
-                return np.asarray(converted)
-        except (ImageCms.PyCMSError, OSError) as cause:
-            _log.warning("the CMYK profile could not be used: %s", cause)
-    return np.asarray(image.convert("RGB"))
-
-
-def _to_unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.divide(pixels, 255, dtype=np.float32)
-
-
-def _assemble(pixels: NDArray[np.float32], depth: int, found: Metadata) -> Picture:
-    turned = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-        7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-        8: lambda a: a.swapaxes(0, 1)[::-1],
-    }[found.orientation](pixels)
-    return Picture(pixels=np.ascontiguousarray(turned), depth=depth, icc=found.icc, exif=found.exif, xmp=found.xmp)
+    with one_line_errors(name):
+        return decoded(image, 16 if image.mode.startswith("I;16") else 8).picture()
 
 
 @contextmanager
-def _one_line_errors(name: str) -> Iterator[None]:
+def one_line_errors(name: str) -> Iterator[None]:
     """Whatever a decoder raises on bad input leaves as one line that names the file."""
     try:
         yield
@@ -302,72 +248,90 @@ def format_of(path: Path, format: str | None) -> str:
 
 def encode(picture: Picture, kind: str, *, quality: int | None) -> bytes:
     """The bytes of a picture file, in a format as `format_of` names it; see `moesaic.write_picture`."""
+    refuse_unfit(Frame.of(picture), kind, quality=quality)
+    return encode_integers(to_integers(picture), Frame.of(picture), kind, quality=quality)
+
+
+def refuse_unfit(frame: Frame, kind: str, *, quality: int | None) -> None:
+    """Refuse a format that cannot hold such pictures; errors as of `encode`."""
     if quality is not None and (kind not in _QUALITY or quality not in range(1, 101)):
         raise ArgumentError(f"quality is 1 to 100, for {', '.join(_QUALITY)} only; got {quality} for {kind}")
-    if picture.has_alpha and kind in _NO_ALPHA:
+    if frame.has_alpha and kind in _NO_ALPHA:
         raise PictureError(
             f"{kind} has no alpha; write PNG, WebP, AVIF or TIFF, or (in Python) lay it on white: picture.over(1.0)"
         )
-    if picture.depth == 16 and kind not in _DEEP:
+    if frame.depth == 16 and kind not in _DEEP:
         raise PictureError(
             f"{kind} has 8 bits a channel; write PNG or TIFF, or (in Python) narrow it: picture.with_depth(8)"
         )
-    picture = _fit_metadata(picture, kind)
-    if picture.depth == 16 and kind == "PNG":
-        from moesaic.png16 import encode_png16
-
-        return encode_png16(to_integers(picture), icc=picture.icc, exif=picture.exif, xmp=picture.xmp)
-    if picture.depth == 16 and picture.channels > 1:
-        if picture.channels == 2:
+    if frame.depth == 16 and kind == "TIFF":
+        if frame.channels == 2:
             raise PictureError(
                 "16-bit grey with alpha is written as PNG only; or (in Python) narrow it: picture.with_depth(8)"
             )
-        return deep_formats.write_deep_tiff(to_integers(picture), icc=picture.icc, xmp=picture.xmp)
-    return _encode_with_pillow(picture, kind, quality)
+        if frame.channels > 2:
+            deep_formats.need_tifffile()
 
 
-def _fit_metadata(picture: Picture, kind: str) -> Picture:
+def encode_integers(
+    pixels: NDArray[Any],  # (H, W, C), uint8 or uint16 after the frame's depth
+    frame: Frame,
+    kind: str,
+    *,
+    quality: int | None,
+) -> bytes:
+    """As `encode`, of pixels that are integers already and of a frame that the format can hold."""
+    frame = fit_metadata(frame, kind)
+    if frame.depth == 16 and kind == "PNG":
+        from moesaic.png16 import encode_png16
+
+        return encode_png16(pixels, icc=frame.icc, exif=frame.exif, xmp=frame.xmp)
+    if frame.depth == 16 and frame.channels > 1:
+        return deep_formats.write_deep_tiff(pixels, icc=frame.icc, xmp=frame.xmp)
+    return _encode_with_pillow(pixels, frame, kind, quality)
+
+
+def fit_metadata(frame: Frame, kind: str) -> Frame:
     """Metadata as far as the format can carry it; what is left out is logged."""
     dropped: list[str] = []
     if kind == "BMP":
-        dropped = [name for name in _CARRIED if getattr(picture, name)]
+        dropped = [name for name in _CARRIED if getattr(frame, name)]
     elif kind == "JPEG":
-        dropped = [name for name in ("exif", "xmp") if len(getattr(picture, name) or b"") > _JPEG_SEGMENT - 29]
-    elif kind == "TIFF" and picture.depth == 16 and picture.channels > 1 and picture.exif:
+        dropped = [name for name in ("exif", "xmp") if len(getattr(frame, name) or b"") > _JPEG_SEGMENT - 29]
+    elif kind == "TIFF" and frame.depth == 16 and frame.channels > 1 and frame.exif:
         dropped = ["exif"]
     if dropped:
         _log.warning("%s cannot carry the picture's %s; left out", kind, " and ".join(dropped))
-        kept = {name: None if name in dropped else getattr(picture, name) for name in _CARRIED}
-        picture = replace(picture, icc=kept["icc"], exif=kept["exif"], xmp=kept["xmp"])
-    if picture.exif:
+        kept = {name: None if name in dropped else getattr(frame, name) for name in _CARRIED}
+        frame = replace(frame, icc=kept["icc"], exif=kept["exif"], xmp=kept["xmp"])
+    if frame.exif:
         try:
-            renewed = renew_size_tags(picture.exif, width=picture.width, height=picture.height)
+            renewed = renew_size_tags(frame.exif, width=frame.width, height=frame.height)
         except Exception as cause:  # noqa: BLE001 - Pillow's EXIF reader raises errors of many kinds
             _log.warning("the picture's EXIF is damaged (%s); left out", cause)
             renewed = None
-        picture = replace(picture, exif=renewed)
-    return picture
+        frame = replace(frame, exif=renewed)
+    return frame
 
 
-def _encode_with_pillow(picture: Picture, kind: str, quality: int | None) -> bytes:
-    image = to_pillow(picture)
-    options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
+def _encode_with_pillow(pixels: NDArray[Any], frame: Frame, kind: str, quality: int | None) -> bytes:
+    image = image_of(pixels)
+    options: dict[str, Any] = {"icc_profile": frame.icc} if frame.icc else {}
     if kind == "TIFF":
         # libtiff, which compresses for Pillow, cannot write the directories inside EXIF
-        options["compression"] = "raw" if picture.exif else "tiff_adobe_deflate"
+        options["compression"] = "raw" if frame.exif else "tiff_adobe_deflate"
         options["exif"] = Image.Exif()
-        options["exif"].load(picture.exif or b"")
-        if picture.xmp:
-            options["exif"][_TIFF_XMP] = picture.xmp
+        options["exif"].load(frame.exif or b"")
+        if frame.xmp:
+            options["exif"][_TIFF_XMP] = frame.xmp
     else:
-        if picture.exif:
-            options["exif"] = picture.exif
-        if picture.xmp and kind == "PNG":
+        if frame.exif:
+            options["exif"] = frame.exif
+        if frame.xmp and kind == "PNG":
             options["pnginfo"] = PngImagePlugin.PngInfo()
-            options["pnginfo"].add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp)
-        elif picture.xmp:
-            options["xmp"] = picture.xmp
-    image.info.clear()  # Pillow would take some of it from here, and only some
+            options["pnginfo"].add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + frame.xmp)
+        elif frame.xmp:
+            options["xmp"] = frame.xmp
     if kind in _QUALITY:
         options["quality"] = _QUALITY[kind] if quality is None else quality
     if kind == "JPEG" and options["quality"] >= 90:
@@ -375,7 +339,7 @@ def _encode_with_pillow(picture: Picture, kind: str, quality: int | None) -> byt
     if kind == "WebP":
         options["exact"] = True  # colours under alpha 0 stay what they were
     if kind in ("WebP", "AVIF"):  # Pillow versions differ in what they make of grey
-        image = image.convert("RGBA" if picture.has_alpha else "RGB")
+        image = image.convert("RGBA" if frame.has_alpha else "RGB")
     file = io.BytesIO()
     try:
         image.save(file, kind.upper(), **options)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
-_COLOUR_TYPES = {channels: kind for kind, channels in _CHANNELS.items()}
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
+_COLOUR_TYPES = {channels: kind for kind, channels in CHANNELS.items()}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _BLOCK_BYTES = 1 << 22  # of filtered rows at a time while writing
 
@@ -49,11 +49,11 @@ def decode_png16(
     if len(header) != 13:
         raise PictureError("damaged PNG file: no valid header")
     width, height, bits, kind_of_colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
-    if bits != 16 or kind_of_colour not in _CHANNELS or not width or not height or interlace > 1:
+    if bits != 16 or kind_of_colour not in CHANNELS or not width or not height or interlace > 1:
         raise PictureError(f"not a 16-bit PNG file: {bits} bits, colour type {kind_of_colour}")
     if width * height > pixel_limit:
         raise LimitError(f"{width}x{height} exceeds the limit of {pixel_limit} pixels")
-    channels = _CHANNELS[kind_of_colour]
+    channels = CHANNELS[kind_of_colour]
     step = 2 * channels  # bytes a pixel
 
     passes = [(0, 0, 1, 1)] if interlace == 0 else list(_ADAM7)
@@ -68,7 +68,7 @@ def decode_png16(
             lines = np.frombuffer(raw, np.uint8, length, start).reshape(rows, 1 + columns * step).copy()
             if lines[:, 0].max() > 4:
                 raise PictureError("damaged PNG file: unknown row filter")
-            _unfilter(lines, step)
+            unfilter(lines, step)
             block = np.ascontiguousarray(lines[:, 1:]).view(">u2")
             pixels[y::dy, x::dx] = block.reshape(rows, columns, channels)
             start += length
@@ -79,9 +79,9 @@ def decode_png16(
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    if not data.startswith(_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         raise PictureError("not a PNG file")
-    place = len(_SIGNATURE)
+    place = len(SIGNATURE)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         body = data[place + 8 : place + 8 + length]
@@ -109,10 +109,11 @@ def _inflate(data: bytes, length: int) -> bytes:
 
 
 @njit(nogil=True, cache=True)
-def _unfilter(
+def unfilter(
     lines,  # (rows, 1 + bytes), uint8, changed in place: the filter type, then the filtered bytes
     step,  # bytes a pixel
 ):
+    """Take the filters of section 9 off rows."""
     rows, length = lines.shape
     for row in range(rows):
         kind = lines[row, 0]
@@ -148,28 +149,44 @@ def encode_png16(
 ) -> bytes:
     """A PNG file of 16 bits a channel with its metadata; nothing is lost."""
     height, width, channels = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0)
-    chunks = [_chunk(b"IHDR", header)]
-    if icc:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
-    if exif:
-        chunks.append(_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    if xmp:
-        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    head = head_chunks(width, height, channels, 16, icc=icc, exif=exif, xmp=xmp)
     packer = zlib.compressobj(6)
-    blocks = _filtered(np.ascontiguousarray(pixels, ">u2").view(np.uint8).reshape(height, -1), 2 * channels)
-    chunks += [_chunk(b"IDAT", body) for lines in blocks if (body := packer.compress(lines))]
-    chunks += [_chunk(b"IDAT", packer.flush()), _chunk(b"IEND", b"")]
-    return _SIGNATURE + b"".join(chunks)
+    blocks = filtered(np.ascontiguousarray(pixels, ">u2").view(np.uint8).reshape(height, -1), 2 * channels)
+    chunks = [chunk(b"IDAT", body) for lines in blocks if (body := packer.compress(lines))]
+    return b"".join([head, *chunks, chunk(b"IDAT", packer.flush()), chunk(b"IEND", b"")])
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def head_chunks(
+    width: int,
+    height: int,
+    channels: int,
+    bits: int,
+    *,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
+) -> bytes:
+    """What stands before the pixels of a file that is not interlaced: signature, header and metadata."""
+    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = [SIGNATURE, chunk(b"IHDR", header)]
+    if icc:
+        chunks.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+    if exif:
+        chunks.append(chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    if xmp:
+        chunks.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    return b"".join(chunks)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of that kind with its length and checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
-def _filtered(
+def filtered(
     lines: NDArray[np.uint8],  # (rows, bytes)
     step: int,
+    above: NDArray[np.uint8] | None = None,  # (bytes,), the row before the first
 ) -> Iterator[bytes]:
     """Blocks of rows, each row under the filter that leaves the smallest sum of absolute differences."""
     rows = max(1, _BLOCK_BYTES // lines.shape[1])
@@ -179,6 +196,8 @@ def _filtered(
         up[1:] = now[:-1]
         if start:
             up[0] = lines[start - 1]
+        elif above is not None:
+            up[0] = above
         left, corner = np.zeros_like(now), np.zeros_like(now)
         left[:, step:], corner[:, step:] = now[:, :-step], up[:, :-step]
         a, b, c = left.astype(np.int16), up.astype(np.int16), corner.astype(np.int16)

@@ -2,12 +2,12 @@
 
 # Annotations are real here, not postponed: typer evaluates them.
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import moesaic
-from moesaic.cli import explained, places
+from moesaic.cli import by_rows, explained, places
 from moesaic.cli.endings import ending
 from moesaic.cli.options import (
     PIXELS,
@@ -30,6 +30,9 @@ from moesaic.cli.report import Figures, Report
 from moesaic.cli.runs import run
 from moesaic.cli.tile_news import TileNews
 from moesaic.errors import PictureError
+
+if TYPE_CHECKING:
+    from moesaic.restore.use import Decided
 
 _OWN_WORK = ".restored"  # how the names of what this verb writes end, before the suffix
 
@@ -87,7 +90,7 @@ def restore(
     if explain:
         explained.refuse_clashes(jobs, _explained)
     report = Report("restore", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    from moesaic import image, picture_files
+    from moesaic import image, picture_files, rows
     from moesaic.files import refuse_existing
     from moesaic.restore.models import DEFAULT_MODEL
     from moesaic.restore.use import load_network
@@ -98,6 +101,8 @@ def restore(
     network = load_network(DEFAULT_MODEL if model is None else model, device=device)
 
     def work(job: Job) -> Figures:
+        if by_rows.goes_by_rows(job):
+            return large(job)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
         replaced = explained.replaces(job, force=force)
@@ -113,22 +118,49 @@ def restore(
             moesaic.write_picture(found.routing_picture(), drawing, force=replaced, metadata=metadata.value)
         if job.output is not None:
             moesaic.write_picture(found.picture, job.output, quality=quality, force=force, metadata=metadata.value)
-        return {
-            "width": picture.width,
-            "height": picture.height,
-            "model": None if found.card is None else found.card.name,
-            "licence": None if found.card is None else found.card.licence,
-            "detected": _rounded(found.detected),
-            "severity": _rounded(found.severity),
-            "changed": round(found.change, 4),
-            "experts": found.experts,
-            "cost": round(found.cost, 4),
-            "explained": None if drawing is None else str(drawing),
-        }
+        return _figures(found, found.change, picture.width, picture.height, drawing)
+
+    def large(job: Job) -> Figures:
+        from moesaic.restore.streaming import restore_rows
+
+        output = job.output or job.source
+        drawing = _explained(output) if explain else None
+        with by_rows.opened(job, pixel_limit=pixel_limit, quality=quality) as source:
+            frame, replaced = source.frame, explained.replaces(job, force=force)
+            sketch = by_rows.Sketch(drawing, frame, frame, force=replaced, metadata=metadata.value)
+            with rows.write_rows(output, frame, quality=quality, force=force, metadata=metadata.value) as write:
+                news = TileNews(report, "restore")
+                found = restore_rows(
+                    source,
+                    write,
+                    network,
+                    strength=strength,
+                    price=price,
+                    tile=tile,
+                    progress=news.tile,
+                    watch=sketch.watch,
+                )
+                sketch.write(found)
+        return _figures(found, found.change, frame.width, frame.height, drawing)
 
     if explain and not (force or quiet):
         explained.tell_left(jobs, _explained, "restored", "restores")
     return run(jobs, work, report, force=force)
+
+
+def _figures(found: "Decided", change: float, width: int, height: int, drawing: Path | None) -> Figures:
+    return {
+        "width": width,
+        "height": height,
+        "model": None if found.card is None else found.card.name,
+        "licence": None if found.card is None else found.card.licence,
+        "detected": _rounded(found.detected),
+        "severity": _rounded(found.severity),
+        "changed": round(change, 4),
+        "experts": found.experts,
+        "cost": round(found.cost, 4),
+        "explained": None if drawing is None else str(drawing),
+    }
 
 
 def _told(figures: Figures) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import moesaic
-from moesaic.cli import places
+from moesaic.cli import by_rows, places
 from moesaic.cli.endings import ALL_DONE, NOTHING_DONE, ending, one_line, say
 from moesaic.cli.options import (
     PIXELS,
@@ -28,9 +28,12 @@ from moesaic.cli.options import (
 )
 from moesaic.cli.report import Figures, Report
 from moesaic.cli.runs import run
+from moesaic.cli.tile_news import TileNews
 from moesaic.errors import ArgumentError, PictureError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from moesaic.cli.places import Job
 
 
@@ -95,6 +98,8 @@ def segment(
         if job.output is not None:
             _check_output(job.output, labels)
     report = Report("segment", len(jobs), as_json=as_json, quiet=quiet, text=_told)
+    from moesaic import rows
+    from moesaic.picture import Frame
     from moesaic.segment.models import DEFAULT_MODEL, registry
     from moesaic.segment.use import segment as find
     from moesaic.training.device import pick_device
@@ -104,6 +109,8 @@ def segment(
     card = card_of(network)
 
     def work(job: "Job") -> Figures:
+        if not routing and by_rows.goes_by_rows(job):
+            return large(job)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         found = find(picture, network, scale=scale.value, tile=tile)
         if labels:
@@ -114,12 +121,34 @@ def segment(
             drawn = found.overlay(legend=legend, opacity=opacity)
         if job.output is not None:
             moesaic.write_picture(drawn, job.output, force=force, metadata=metadata.value)
+        return told(picture.width, picture.height, found.shares)
+
+    def large(job: "Job") -> Figures:
+        from moesaic.segment import streaming
+
+        output = job.output or job.source
+
+        def opened(frame: Frame) -> Any:
+            return rows.write_rows(output, frame, force=force, metadata=metadata.value)
+
+        with rows.open_rows(job.source, pixel_limit=pixel_limit) as source, _beside(output) as file:
+            frame = source.frame
+            news = TileNews(report, "segment")
+            found = streaming.label(source, file, network, scale=scale.value, tile=tile, progress=news.tile)
+            if labels:
+                with opened(Frame(width=frame.width, height=frame.height, channels=1)) as write:
+                    streaming.draw_labels(found, frame, write)
+            else:
+                streaming.draw_overlay(found, source, opened, legend=legend, opacity=opacity)
+        return told(frame.width, frame.height, found.shares)
+
+    def told(width: int, height: int, shares: Mapping[str, float]) -> Figures:
         return {
-            "width": picture.width,
-            "height": picture.height,
+            "width": width,
+            "height": height,
             "model": None if card is None else card.name,
             "licence": None if card is None else card.licence,
-            "shares": {name: round(share, 6) for name, share in found.shares.items()},
+            "shares": {name: round(share, 6) for name, share in shares.items()},
         }
 
     return run(jobs, work, report, force=force)
@@ -153,6 +182,16 @@ def models(
         told = f"{card.task}, {card.parameters:,} parameters, weights under {card.licence}{_headline(card.scores)}"
         typer.echo(f"{name:<{width}}  {one_line(told)}")
     return ALL_DONE
+
+
+def _beside(output: Path) -> "AbstractContextManager[Any]":
+    """A file without a name on the disk of the output, where the place for temporary files may be in memory."""
+    import tempfile
+
+    try:
+        return tempfile.TemporaryFile(dir=output.parent)
+    except OSError as cause:
+        raise ArgumentError(f"cannot write {output}: {cause.strerror or cause}") from cause
 
 
 def _headline(scores: Mapping[str, float]) -> str:

@@ -4,12 +4,12 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import moesaic
-from moesaic.cli import explained, places
+from moesaic.cli import by_rows, explained, places
 from moesaic.cli.endings import ending
 from moesaic.cli.options import (
     PIXELS,
@@ -106,10 +106,11 @@ def upscale(
     if explain:
         explained.refuse_clashes(jobs, _explained)
     report = Report("upscale", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    from moesaic import image, picture_files
+    from moesaic import image, picture_files, rows
     from moesaic.files import refuse_existing
     from moesaic.upscale.estimators import make_estimator
     from moesaic.upscale.models import DEFAULT_MODEL
+    from moesaic.upscale.network import CompactUpscaler
     from moesaic.upscale.use import load_network, refuse_unfit, with_ranks
     from moesaic.upscale.use import upscale as enlarge
 
@@ -123,6 +124,8 @@ def upscale(
     refuse_unfit(network, scale, severity=taken, estimator=judge, colour=colour)  # once, not for each picture
 
     def work(job: Job) -> Figures:
+        if by_bands and isinstance(network, CompactUpscaler) and by_rows.goes_by_rows(job, times=scale**2):
+            return large(job, network, judge)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
         replaced = explained.replaces(job, force=force)
@@ -146,21 +149,51 @@ def upscale(
             moesaic.write_picture(made.routing_picture(), drawing, force=replaced, metadata=metadata.value)
         if job.output is not None:
             moesaic.write_picture(made.picture, job.output, quality=quality, force=force, metadata=metadata.value)
-        return {
-            "width": made.picture.width,
-            "height": made.picture.height,
-            "scale": scale,
-            "model": None if made.card is None else made.card.name,
-            "licence": None if made.card is None else made.card.licence,
-            "scores": {name: round(score, 4) for name, score in made.scores.items()},
-            "severity": None if made.severity is None else round(made.severity, 4),
-            "ranks": {layer: used.active for layer, used in made.ranks.items()},
-            "explained": None if drawing is None else str(drawing),
-        }
+        return _figures(made, made.picture.width, made.picture.height, scale, drawing)
 
+    def large(job: Job, network: CompactUpscaler, judge: Any) -> Figures:
+        from moesaic.upscale.streaming import enlarged_frame, upscale_rows
+
+        output = job.output or job.source
+        drawing = _explained(output) if explain else None
+        with by_rows.opened(job, pixel_limit=pixel_limit, quality=quality) as source:
+            frame, replaced = source.frame, explained.replaces(job, force=force)
+            becomes = enlarged_frame(frame, scale, pixel_limit=pixel_limit)
+            sketch = by_rows.Sketch(drawing, frame, becomes, force=replaced, metadata=metadata.value)
+            with rows.write_rows(output, becomes, quality=quality, force=force, metadata=metadata.value) as write:
+                news = TileNews(report, "upscale")
+                made = upscale_rows(
+                    source,
+                    write,
+                    scale,
+                    network,
+                    severity=taken,
+                    estimator=judge,
+                    tile=tile,
+                    progress=news.tile,
+                    watch=sketch.watch,
+                )
+                sketch.write(made)
+        return _figures(made, becomes.width, becomes.height, scale, drawing)
+
+    by_bands = taken is not None or not looks or hasattr(judge, "of_pieces")
     if explain and not (force or quiet):
         explained.tell_left(jobs, _explained, "upscaled", "upscales")
     return run(jobs, work, report, force=force)
+
+
+def _figures(made: Any, width: int, height: int, scale: int, drawing: Path | None) -> Figures:
+    return {
+        "width": width,
+        "height": height,
+        "scale": scale,
+        "model": None if made.card is None else made.card.name,
+        "licence": None if made.card is None else made.card.licence,
+        "scores": {name: round(score, 4) for name, score in made.scores.items()},
+        "severity": None if made.severity is None else round(made.severity, 4),
+        "ranks": {layer: used.active for layer, used in made.ranks.items()},
+        "explained": None if drawing is None else str(drawing),
+    }
 
 
 def _read_severity(text: str) -> float | None:

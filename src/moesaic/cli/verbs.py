@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -201,6 +201,8 @@ def decode(
         recursive=recursive,
     )
     from moesaic import picture_files
+    from moesaic.codec.decoder import draw_to
+    from moesaic.codec.file import load_file
     from moesaic.codec.limits import Limits
 
     for job in jobs[:1]:  # all have the same suffix
@@ -209,17 +211,16 @@ def decode(
     report = Report("decode", len(jobs), as_json=as_json, quiet=quiet)
 
     def work(job: "Job") -> Figures:
-        picture = moesaic.decode(job.source, scale=scale, size=width_height, region=box, layers=layers, limits=limits)
-        if depth is not None:
-            picture = picture.with_depth(16 if depth == 16 else 8)
-        if job.output is not None:
-            moesaic.write_picture(picture, job.output, quality=quality, force=force, metadata=metadata.value)
+        held = load_file(job.source, limits=limits, layers=layers)
+        options: dict[str, Any] = {"scale": scale, "size": width_height, "region": box, "limits": limits}
+        output = job.output or job.source
+        frame = draw_to(held, output, depth=depth, quality=quality, force=force, metadata=metadata.value, **options)
         return {
-            "width": picture.width,
-            "height": picture.height,
-            "channels": picture.channels,
-            "depth": picture.depth,
-            "bytes": None if job.output is None else job.output.stat().st_size,
+            "width": frame.width,
+            "height": frame.height,
+            "channels": frame.channels,
+            "depth": frame.depth,
+            "bytes": output.stat().st_size,
         }
 
     return run(jobs, work, report, force=force)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PIXEL_LIMIT = 2**28  # of one rendered picture; a .moe file of 1 kB could ask for any size
 SIDE = 1e-6  # px, of the smallest region
+_BAND, _BAND_STEP = 2**21, 64  # px of a band of rows, about; its rows are a multiple of the tiles' sides
 _BACKENDS = ("auto", "cpu", "gpu", "reference")
 _forced: ContextVar[str | None] = ContextVar("backend", default=None)
 _log = logging.getLogger(__name__)
@@ -152,8 +153,66 @@ def render(
     chosen = _backend(backend, mixture.device)
     if chosen == "reference":
         return reference.render(mixture, size=(width, height), region=box)
+    drawn = draw(*_in_pixels(mixture, (width, height), box, chosen), width, height, mixture.order, backend=chosen)
+    return drawn.to(device=mixture.device, dtype=mixture.dtype)
+
+
+def output_size(
+    mixture: Mixture,
+    *,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    region: tuple[float, float, float, float] | None = None,
+    pixel_limit: int = PIXEL_LIMIT,
+) -> tuple[int, int]:
+    """Width and height, px, of what `render` would draw; errors as there."""
+    return _frame(mixture, scale, size, region, pixel_limit)[0]
+
+
+def render_bands(
+    mixture: Mixture,
+    *,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    region: tuple[float, float, float, float] | None = None,
+    pixel_limit: int = PIXEL_LIMIT,
+) -> Iterator[Tensor]:  # each (C, rows, W)
+    """As `render`, without a gradient, in bands of rows from top to bottom, which are never in memory all at once.
+
+    A band is drawn as a region of its own. What `render` leaves out, less than exp(-10) of the weight of a pixel's best
+    kernel, may be another there, so that pixels differ by about 1e-5.
+
+    Raises:
+        ArgumentError: see `render`.
+        ShapeError: the mixture has no kernels.
+        LimitError: the output has more than pixel_limit pixels.
+    """
+    (width, height), box = _frame(mixture, scale, size, region, pixel_limit)
+    check(mixture)
+    chosen = _backend("auto", mixture.device)
+    rows = max(1, _BAND // width // _BAND_STEP) * _BAND_STEP
+
+    @torch.no_grad()
+    def band(top: int, bottom: int) -> Tensor:
+        if chosen == "reference":
+            left, upper, right, lower = box
+            tall = (lower - upper) / height
+            part = (left, upper + top * tall, right, upper + bottom * tall)
+            return reference.render(mixture, size=(width, bottom - top), region=part)
+        centres, factors, log_priors, experts = _in_pixels(mixture, (width, height), box, chosen)
+        moved = centres - centres.new_tensor([0.0, top])  # by whole pixels, which is exact for those that are near
+        drawn = draw(moved, factors, log_priors, experts, width, bottom - top, mixture.order, backend=chosen)
+        return drawn.to(device=mixture.device, dtype=mixture.dtype)
+
+    return (band(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _in_pixels(
+    mixture: Mixture, size: tuple[int, int], box: tuple[float, float, float, float], chosen: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centres (N, 2), factors (N, 3), log priors (N,) and experts in pixels of the output, where they are drawn."""
     left, top, right, bottom = box
-    stretch = mixture.centres.new_tensor([width / (right - left), height / (bottom - top)], dtype=torch.float64)
+    stretch = mixture.centres.new_tensor([size[0] / (right - left), size[1] / (bottom - top)], dtype=torch.float64)
     corner = mixture.centres.new_tensor([left, top], dtype=torch.float64)
     centres = (mixture.centres.double() - corner) * stretch
     factors = mixture.factors / stretch[[0, 1, 1]].to(mixture.dtype)
@@ -161,10 +220,7 @@ def render(
     if mixture.slopes is not None:
         experts = torch.cat([experts, (mixture.slopes / stretch.to(mixture.dtype)).flatten(1)], dim=1)
     place = torch.device("cpu") if chosen == "cpu" else mixture.device
-    centres, factors, experts = centres.to(place), factors.to(place), experts.to(place)
-    log_priors = mixture.log_priors.to(place)
-    drawn = draw(centres, factors, log_priors, experts, width, height, mixture.order, backend=chosen)
-    return drawn.to(device=mixture.device, dtype=mixture.dtype)
+    return centres.to(place), factors.to(place), mixture.log_priors.to(place), experts.to(place)
 
 
 def draw(

@@ -38,20 +38,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Restored:
-    """A picture without its damage, and what was decided on the way."""
+class Decided:
+    """What was decided about a picture."""
 
-    picture: Picture
-    source: Picture  # as it came
     decision: Decision  # one for the whole picture
     labels: tuple[str, ...]  # of the degradations that the network names; empty where it names none
     choices: tuple[Choice, ...]  # of each routed layer, in the order of the network's layers
     card: Card | None  # of the model; None for one that was not loaded from a file
-
-    def __repr__(self) -> str:
-        size = f"{self.picture.width}x{self.picture.height}"
-        parts = (size, found_in_words(self.detected), f"{self.cost:.0%} of the dearest decoder")
-        return f"Restored({', '.join(part for part in parts if part)})"
 
     @property
     def detected(self) -> dict[str, float]:
@@ -73,22 +66,39 @@ class Restored:
         """The share of the dearest decoder that was spent, in (0, 1]."""
         return float(self.decision.cost[0])
 
-    @property
-    def change(self) -> float:
-        """How far the colours as they show are from what they were: mean absolute difference, in levels of 255."""
-        return float((_as_it_shows(self.picture) - _as_it_shows(self.source)).abs_().mean()) * 255
-
-    def routing_picture(self) -> Picture:
+    def drawn(self, before: Picture, after: Picture) -> Picture:
         """Before and after, what was found, who was chosen, and the cost; see `moesaic.restore.explanation`."""
         return explanation(
-            self.source,
-            self.picture,
+            before,
+            after,
             self.choices,
             detected=self.detected,
             severity=self.severity,
             cost=self.cost,
             model="" if self.card is None else self.card.name,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Restored(Decided):
+    """A picture without its damage, and what was decided on the way."""
+
+    picture: Picture
+    source: Picture  # as it came
+
+    def __repr__(self) -> str:
+        size = f"{self.picture.width}x{self.picture.height}"
+        parts = (size, found_in_words(self.detected), f"{self.cost:.0%} of the dearest decoder")
+        return f"Restored({', '.join(part for part in parts if part)})"
+
+    @property
+    def change(self) -> float:
+        """How far the colours as they show are from what they were: mean absolute difference, in levels of 255."""
+        return float((as_it_shows(self.picture) - as_it_shows(self.source)).abs_().mean()) * 255
+
+    def routing_picture(self) -> Picture:
+        """Before and after, what was found, who was chosen, and the cost; see `moesaic.restore.explanation`."""
+        return self.drawn(self.source, self.picture)
 
 
 def restore(
@@ -135,7 +145,7 @@ def restore(
         LimitError: the picture has more than `pixel_limit` pixels, or memory ran out.
         BackendError: the device cannot be used here.
     """
-    _check(strength, price, tile)
+    check_options(strength, price, tile)
     if progress is not None and not callable(progress):
         raise ArgumentError(f"progress is a function of two numbers, not {type(progress).__name__}")
     read = read_picture(picture, pixel_limit=pixel_limit)
@@ -143,17 +153,17 @@ def restore(
         network = model
     else:
         network = load_network(DEFAULT_MODEL if model is None else model, device=device, registry=registry)
-    _check_network(network, price)
-    shown = _as_it_shows(read)
+    check_network(network, price)
+    shown = as_it_shows(read)
     x = shown.expand(3, -1, -1)[None]
-    with _in_use(network), _priced(network, price):
+    with in_use(network), priced(network, price):
         if strength == 0:
             decision, after = decide(network, x), read
         else:
-            finish = partial(_finished, channels=len(shown))
+            finish = partial(finished, channels=len(shown))
             restored, decision = restore_tiled(network, x, tile=tile, finish=finish, progress=progress)
-            after = _as_picture(torch.lerp(shown, restored[0], strength) if strength < 1 else restored[0], read)
-        choices = _choices(network, decision)
+            after = as_picture(torch.lerp(shown, restored[0], strength) if strength < 1 else restored[0], read)
+        choices = choices_of(network, decision)
     return Restored(
         picture=after,
         source=read,
@@ -181,7 +191,7 @@ def load_network(
     return network
 
 
-def _check(strength: float, price: float | None, tile: int | None) -> None:
+def check_options(strength: float, price: float | None, tile: int | None) -> None:
     """Refuse options that mean nothing.
 
     Raises:
@@ -195,7 +205,7 @@ def _check(strength: float, price: float | None, tile: int | None) -> None:
         raise ArgumentError(f"tile is a whole number of px, at least 1, not {tile!r}")
 
 
-def _check_network(network: nn.Module, price: float | None) -> None:
+def check_network(network: nn.Module, price: float | None) -> None:
     """Refuse networks of another kind.
 
     Raises:
@@ -210,7 +220,7 @@ def _check_network(network: nn.Module, price: float | None) -> None:
         raise ArgumentError(f"{type(network).__name__} has no price of compute; leave price out")
 
 
-def _finished(
+def finished(
     restored: Tensor,  # (1, 3, rows, W)
     channels: int,
 ) -> Tensor:  # (1, channels, rows, W)
@@ -226,7 +236,7 @@ def _finished(
     return restored.float().clamp(0, 1)
 
 
-def _as_it_shows(picture: Picture) -> Tensor:  # (1 or 3, H, W)
+def as_it_shows(picture: Picture) -> Tensor:  # (1 or 3, H, W)
     """The colours multiplied by alpha; a view of the picture's pixels where it has none."""
     pixels = picture.premultiplied()[..., :-1] if picture.has_alpha else picture.pixels
     if not pixels.flags.writeable:
@@ -234,7 +244,7 @@ def _as_it_shows(picture: Picture) -> Tensor:  # (1 or 3, H, W)
     return torch.from_numpy(np.moveaxis(pixels, 2, 0))
 
 
-def _as_picture(
+def as_picture(
     restored: Tensor,  # (1 or 3, H, W), in [0, 1]
     read: Picture,
 ) -> Picture:
@@ -246,7 +256,7 @@ def _as_picture(
     return Picture.from_premultiplied(whole, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
 
 
-def _choices(network: nn.Module, decision: Decision) -> tuple[Choice, ...]:
+def choices_of(network: nn.Module, decision: Decision) -> tuple[Choice, ...]:
     """What each routed layer decided, with what its experts cost where the network knows it."""
     layers, work = routed_layers(network), getattr(network, "decoder_work", None)
     choices = []
@@ -278,7 +288,7 @@ def _by_label(labels: tuple[str, ...], values: Tensor | None) -> dict[str, float
 
 
 @contextmanager
-def _in_use(network: nn.Module) -> Iterator[None]:
+def in_use(network: nn.Module) -> Iterator[None]:
     """Within this the network is in evaluation mode."""
     training = network.training
     network.eval()
@@ -289,7 +299,7 @@ def _in_use(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _priced(network: Any, price: float | None) -> Iterator[None]:
+def priced(network: Any, price: float | None) -> Iterator[None]:
     """Within this compute has that price."""
     if price is None:
         yield

@@ -62,17 +62,36 @@ def overlay(
     counts = np.bincount(labels.ravel(), minlength=len(colours))
     if len(counts) > len(colours) or (names and len(names) != len(colours)):
         raise ArgumentError(f"{len(colours)} colours and {len(names)} names are too few for class {len(counts) - 1}")
+    shown = tinted(picture, labels, colours, opacity)
+    if names:
+        shown = above(shown, legend_of(counts, colours, names, picture.width))
+    icc = picture.icc if picture.channels >= 3 else None
+    return replace(picture, pixels=np.clip(shown, 0, 1, dtype=np.float32), depth=8, icc=icc)
+
+
+def tinted(
+    picture: Picture,
+    labels: NDArray[np.uint8],  # (H, W)
+    colours: Sequence[Colour],
+    opacity: float,
+) -> NDArray[np.float32]:  # (H, W, 3), or 4 with alpha
+    """The pixels of a picture, or of a band of one, tinted by class."""
     colour = picture.pixels[..., :-1] if picture.has_alpha else picture.pixels
     tint: NDArray[np.float32] = (np.asarray(colours, np.float32) / np.float32(255))[labels]
     shown = colour * np.float32(1 - opacity) + tint * np.float32(opacity)  # a grey channel spreads over three
-    if picture.has_alpha:
-        shown = np.concatenate([shown, picture.pixels[..., -1:]], axis=2)
-    if names:
-        present = [c for c in np.argsort(-counts, kind="stable") if counts[c]]
-        texts = [f"{names[c]} {_percent(counts[c] / labels.size)}" for c in present]
-        shown = above(shown, swatches(texts, [colours[c] for c in present], picture.width))
-    icc = picture.icc if picture.channels >= 3 else None
-    return replace(picture, pixels=np.clip(shown, 0, 1, dtype=np.float32), depth=8, icc=icc)
+    return np.concatenate([shown, picture.pixels[..., -1:]], axis=2) if picture.has_alpha else shown
+
+
+def legend_of(
+    counts: NDArray[np.int64],  # of the pixels of each class
+    colours: Sequence[Colour],
+    names: Sequence[str],
+    width: int,
+) -> NDArray[np.float32]:  # (h, w, 3)
+    """Swatches of the classes that are there with their shares, the largest first."""
+    present = [c for c in np.argsort(-counts, kind="stable") if counts[c]]
+    texts = [f"{names[c]} {_percent(counts[c] / counts.sum())}" for c in present]
+    return swatches(texts, [colours[c] for c in present], width)
 
 
 def _percent(share: float) -> str:

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from moesaic.registry import Registry
     from moesaic.routing.record import Routing
     from moesaic.segment.overlay import Colour
+    from moesaic.weights_file import Card
 
 LONGEST = 32
 """Times its short side that a picture may be long when it is scaled to the size of the training pictures."""
 
 _BAND = 2**22  # logits at a time that are enlarged to the picture's size
-_TILE = 512  # px, where a model does not say what it was trained on
+TILE = 512  # px, where a model does not say what it was trained on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,11 +137,11 @@ def segment(
     else:
         network = registry.load(DEFAULT_MODEL if model is None else model, device=str(pick_device(device)))
     card = card_of(network)
-    x = _as_input(seen, int(getattr(network, "channels", 3)))
+    x = as_input(seen, int(getattr(network, "channels", 3)))
     if scale == "trained" and card is not None and card.size is not None:
         x = _scaled(x, min(card.size), pixel_limit)
     elif tile is None:
-        tile = max(card.size) if card is not None and card.size is not None else _TILE
+        tile = max(card.size) if card is not None and card.size is not None else TILE
     tiles = classes = 0
 
     def watched(piece: Tensor) -> Tensor:
@@ -156,31 +157,40 @@ def segment(
             progress(done, total)
 
     small = x.shape[-2:] != (seen.height, seen.width)
-    with _in_use(network), recording(network):
+    with in_use(network), recording(network):
         result = run_tiled(
             watched,
             x,
             tile=tile,
-            overlap=(tile or _TILE) // 4,
+            overlap=(tile or TILE) // 4,
             multiple_of=int(getattr(network, "multiple_of", 1)),
-            device=_device_of(network),
-            finish=None if small else _best,
+            device=device_of(network),
+            finish=None if small else best,
             progress=count,
         )
         routing = collect(network) if tiles == 1 else {}
     labels = _enlarged_best(result[0], seen.height, seen.width) if small else result[0, 0]
-    named = card is not None and len(card.classes) == classes
-    coloured = card is not None and len(card.colours) == classes
+    names, colours = named(card, classes)
     return Segmentation(
         labels=labels.cpu().numpy(),
-        names=card.classes if card is not None and named else tuple(f"class {c}" for c in range(classes)),
-        colours=card.colours if card is not None and coloured else palette(classes),
+        names=names,
+        colours=colours,
         picture=seen,
         routing=routing,
     )
 
 
-def _as_input(picture: Picture, channels: int) -> Tensor:  # (1, C, H, W)
+def named(card: Card | None, classes: int) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Names and colours of so many classes, by the model's card where it has them."""
+    fits = card is not None and len(card.classes) == classes
+    coloured = card is not None and len(card.colours) == classes
+    return (
+        card.classes if card is not None and fits else tuple(f"class {c}" for c in range(classes)),
+        card.colours if card is not None and coloured else palette(classes),
+    )
+
+
+def as_input(picture: Picture, channels: int) -> Tensor:  # (1, C, H, W)
     """The picture as the network takes it.
 
     Raises:
@@ -199,6 +209,18 @@ def _as_input(picture: Picture, channels: int) -> Tensor:  # (1, C, H, W)
 def _scaled(x: Tensor, short: int, pixel_limit: int) -> Tensor:
     """The picture with another short side; smoothed before it is made smaller."""
     height, width = x.shape[-2:]
+    size = scaled_size(height, width, short, pixel_limit)
+    smaller = short < min(height, width)
+    return x if size == (height, width) else F.interpolate(x, size, mode="bilinear", antialias=smaller)
+
+
+def scaled_size(height: int, width: int, short: int, pixel_limit: int) -> tuple[int, int]:
+    """The sides of a picture with another short side.
+
+    Raises:
+        ShapeError: the picture is too long for its width.
+        LimitError: there are more than `pixel_limit` pixels.
+    """
     if max(height, width) > LONGEST * min(height, width):
         raise ShapeError(
             f"a picture of {width}x{height} is more than {LONGEST} times as long as wide; crop it, or pass scale='full'"
@@ -210,10 +232,10 @@ def _scaled(x: Tensor, short: int, pixel_limit: int) -> Tensor:
             f"at the size of the model's training this picture has {size[1]}x{size[0]} pixels, the limit is"
             f" {pixel_limit}: pass scale='full' or a larger pixel_limit"
         )
-    return x if size == (height, width) else F.interpolate(x, size, mode="bilinear", antialias=factor < 1)
+    return size
 
 
-def _best(
+def best(
     logits: Tensor,  # (B, classes, H, W)
 ) -> Tensor:  # (B, 1, H, W), uint8
     """The class of the largest logit.
@@ -231,9 +253,17 @@ def _enlarged_best(
     height: int,
     width: int,
 ) -> Tensor:  # (H, W), uint8
+    """The class of the largest logit after bilinear scaling to another size."""
+    return torch.cat(list(enlarged_bands(logits, height, width)))
+
+
+def enlarged_bands(
+    logits: Tensor,  # (classes, h, w)
+    height: int,
+    width: int,
+) -> Iterator[Tensor]:  # each (rows, W), uint8
     """The class of the largest logit after bilinear scaling to another size, a band of rows at a time."""
     classes, rows, _ = logits.shape
-    labels = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
     step = max(1, _BAND // (classes * width))
     for top in range(0, height, step):
         bottom = min(top + step, height)
@@ -244,17 +274,17 @@ def _enlarged_best(
         below = (above + 1).clamp(max=rows - 1)
         band = logits[:, above] * (1 - share) + logits[:, below] * share  # (classes, band, w)
         wide = F.interpolate(band[None], (bottom - top, width), mode="bilinear", align_corners=False)
-        labels[top:bottom] = _best(wide)[0, 0]
-    return labels
+        yield best(wide)[0, 0]
 
 
-def _device_of(network: nn.Module) -> torch.device:
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's weights are."""
     weight = next(network.parameters(), None)
     return torch.device("cpu") if weight is None else weight.device
 
 
 @contextmanager
-def _in_use(network: nn.Module) -> Iterator[None]:
+def in_use(network: nn.Module) -> Iterator[None]:
     """Within this the network is in evaluation mode."""
     training = network.training
     network.eval()

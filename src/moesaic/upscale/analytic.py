@@ -6,6 +6,7 @@ measured on training pictures (`benchmarks/estimator_curves.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,15 +57,18 @@ class Analytic:
             ShapeError: another shape than (B, 3, H, W), or sides below 8 px.
             ArgumentError: no tensor of floats, or values that are no finite numbers.
         """
-        x = checked(pictures)
-        measured = measure(x)
+        return self.of_pieces(spread(checked(pictures)))
+
+    def of_pieces(self, pieces: Sequence[Tensor]) -> Scores:
+        """The scores of pictures of which `moesaic.upscale.pieces.spread` has taken these, each (B, 3, h, w)."""
+        home, measured = pieces[0].device, _mean(pieces)
         columns = [np.interp(measured[:, place], *CURVES[name]) for place, name in enumerate(NAMES)]
         values = np.stack(columns, axis=1)
         severity = np.interp(values @ np.array(WEIGHTS), *SEVERITY)
         return Scores(
             names=NAMES,
-            values=torch.from_numpy(values).float().to(x.device),
-            severity=torch.from_numpy(severity).float().to(x.device),
+            values=torch.from_numpy(values).float().to(home),
+            severity=torch.from_numpy(severity).float().to(home),
         )
 
     def at(self, severity: float) -> Scores:
@@ -86,9 +90,14 @@ def measure(
     - jpeg: how much steeper the steps between blocks are than those within, in the grid of 8 px that fits best.
     - resolution: the same as blur of the second band and the third.
     """
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    return _mean(spread(x))
+
+
+def _mean(pieces: Sequence[Tensor]) -> Array:  # (B, 4)
+    """What `measure` gives, of the pieces."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=pieces[0].device).view(1, 3, 1, 1)
     rows: list[Array] = []
-    for piece in spread(x):
+    for piece in pieces:
         luma = 255 * (piece * weights).sum(1, keepdim=True).cpu()
         noise = np.array([estimate_noise(one.numpy() / 255) for one in luma])
         bands = _bands(luma)

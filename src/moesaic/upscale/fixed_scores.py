@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +49,10 @@ class Constant:
     ) -> Scores:
         """The same scores for each, whatever it shows."""
         return self._said(len(pictures), pictures.device)
+
+    def of_pieces(self, pieces: Sequence[Tensor]) -> Scores:
+        """The same scores."""
+        return self(pieces[0])
 
     def at(self, severity: float) -> Scores:  # noqa: ARG002 - it says the same whatever it is asked
         """The same scores."""

@@ -20,6 +20,9 @@ SMALLEST = 8
 PIECES, PIECE = 16, 320
 """How many pieces of a large picture are looked at, and the longest side of one, px."""
 
+Place = tuple[int, int, int, int]
+"""Rows and columns of a picture: top, bottom, left, right."""
+
 
 def checked(pictures: object) -> Tensor:  # (B, 3, H, W), float32
     """The pictures, if an estimator can say something of them.
@@ -52,10 +55,14 @@ def spread(
 
     A picture of at most as many pixels as the pieces have together is one piece, whatever its form.
     """
-    height, width = pictures.shape[2:]
+    return [_cut(pictures, place) for place in spread_places(pictures.shape[2], pictures.shape[3], side, most)]
+
+
+def spread_places(height: int, width: int, side: int = PIECE, most: int = PIECES) -> list[Place]:
+    """Where the pieces lie that `spread` takes of a picture of that size."""
     if height * width <= most * side * side:
-        return [pictures]
-    return crops(pictures, side, most)
+        return [(0, height, 0, width)]
+    return _places(height, width, side, most)
 
 
 def crops(
@@ -67,12 +74,20 @@ def crops(
 
     Sides that are shorter than a square's are taken whole.
     """
-    height, width = pictures.shape[2:]
+    return [_cut(pictures, place) for place in _places(pictures.shape[2], pictures.shape[3], side, most)]
+
+
+def _cut(pictures: Tensor, place: Place) -> Tensor:
+    top, bottom, left, right = place
+    return pictures[..., top:bottom, left:right]
+
+
+def _places(height: int, width: int, side: int, most: int) -> list[Place]:
     rows = min(max(1, round(math.sqrt(most * height / width))), most, math.ceil(height / side))
     columns = min(most // rows, math.ceil(width / side))
     rows = min(most // columns, math.ceil(height / side))
     tops, lefts = _starts(height, side, rows), _starts(width, side, columns)
-    return [pictures[..., top : top + side, left : left + side] for top in tops for left in lefts]
+    return [(top, min(top + side, height), left, min(left + side, width)) for top in tops for left in lefts]
 
 
 def _starts(length: int, side: int, count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,3 +38,13 @@ class Estimator(Protocol):
 
     def at(self, severity: float) -> Scores:
         """What is typical of a picture of that severity in [0, 1], for a severity set by hand; B is 1."""
+
+
+class PieceEstimator(Estimator, Protocol):
+    """An estimator that can be shown the pieces of a picture that is not in memory as a whole."""
+
+    def of_pieces(
+        self,
+        pieces: Sequence[Tensor],  # each (B, 3, h, w)
+    ) -> Scores:
+        """The scores of pictures of which `moesaic.upscale.pieces.spread` has taken these."""

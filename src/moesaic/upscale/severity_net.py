@@ -141,12 +141,15 @@ class NetEstimator:
             ShapeError: another shape than (B, 3, H, W), or sides below 8 px.
             ArgumentError: no tensor of floats, or values that are no finite numbers.
         """
-        x = checked(pictures)
-        device = next(self.network.parameters()).device
-        pieces = spread(x)
+        return self.of_pieces(spread(checked(pictures)))
+
+    @torch.no_grad()
+    def of_pieces(self, pieces: Sequence[Tensor]) -> Scores:
+        """The scores of pictures of which `moesaic.upscale.pieces.spread` has taken these, each (B, 3, h, w)."""
+        home, device = pieces[0].device, next(self.network.parameters()).device
         with torch.autocast(device.type, enabled=False):  # whatever the caller computes in, scores are the same
             moments = sum((self.network.moments(piece.to(device)) for piece in pieces), torch.zeros((), device=device))
-            read = self.network.read(moments / len(pieces)).sigmoid().to(x.device)
+            read = self.network.read(moments / len(pieces)).sigmoid().to(home)
         return Scores(names=self.names, values=read[:, :-1].contiguous(), severity=read[:, -1].contiguous())
 
     def at(self, severity: float) -> Scores:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from moesaic.tiling import run_tiled
+from moesaic.tiling import run_tiled, stream_tiled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from moesaic.tiling import Take
     from moesaic.upscale.network import CompactUpscaler
 
 WHOLE = 512**2
@@ -45,17 +44,47 @@ def upscale_tiled(
         ShapeError: `low` is no picture.
         LimitError: there is not enough memory even for the smallest tile.
     """
+    options = _options(network, (low.shape[-2], low.shape[-1]), scale, tile)
+    return run_tiled(lambda piece: network(piece, scale), low, finish=finish, progress=progress, **options)
+
+
+def upscale_bands(
+    network: CompactUpscaler,
+    take: Take,
+    size: tuple[int, int],  # H, W
+    scale: int,
+    *,
+    tile: int | None = None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Tensor]:  # each (1, C, rows, scale * W)
+    """As `upscale_tiled`, for a picture that is never in memory as a whole; see `moesaic.tiling.stream_tiled`.
+
+    Args:
+        network: as there, and the other arguments, too.
+        take: gives the pixels of rows and columns of the picture, (1, 3, h, w): top, bottom, left, right.
+        size: of the picture, px.
+        scale: one of the network's.
+        tile: side of the tiles, px of the input.
+        finish: applied to each finished band of rows.
+        progress: told the number of tiles done and of all.
+
+    Raises:
+        ArgumentError: the tile is no whole number of px.
+        LimitError: there is not enough memory even for the smallest tile, or it runs out after the first band.
+    """
+    options = _options(network, size, scale, tile)
+    return stream_tiled(lambda piece: network(piece, scale), take, size, finish=finish, progress=progress, **options)
+
+
+def _options(network: CompactUpscaler, size: tuple[int, int], scale: int, tile: int | None) -> dict[str, Any]:
+    """How tiles lie."""
     overlap = 4 * network.reach  # of which a tile has no say in its outer quarter
-    if tile is None and low.shape[-2] * low.shape[-1] > WHOLE:
+    if tile is None and size[0] * size[1] > WHOLE:
         tile = TILE
-    device: torch.device = next(network.parameters()).device
-    return run_tiled(
-        lambda piece: network(piece, scale),
-        low,
-        tile=None if tile is None else max(tile, 2 * overlap),
-        overlap=overlap,
-        scale=scale,
-        device=device,
-        finish=finish,
-        progress=progress,
-    )
+    return {
+        "tile": None if tile is None else max(tile, 2 * overlap),
+        "overlap": overlap,
+        "scale": scale,
+        "device": next(network.parameters()).device,
+    }

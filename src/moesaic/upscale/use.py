@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from moesaic.errors import ArgumentError, LimitError, ModelError
 from moesaic.image import PIXEL_LIMIT, read_picture
-from moesaic.picture import Picture
+from moesaic.picture import Frame, Picture
 from moesaic.training.device import channels_last, pick_device
 from moesaic.upscale.diffusion import DiffusionUpscaler
 from moesaic.upscale.explanation import RanksUsed, explanation
@@ -113,7 +113,7 @@ def upscale(
         LimitError: the output has more than `pixel_limit` pixels, or memory ran out.
         BackendError: the device cannot be used here.
     """
-    _check(scale, severity, tile)
+    check_options(scale, severity, tile)
     read = read_picture(picture, pixel_limit=pixel_limit)
     made = read.width * read.height * scale**2
     if made > pixel_limit:
@@ -131,22 +131,22 @@ def upscale(
 
         judge = make_estimator(estimator)
     refuse_unfit(network, scale, severity=severity, estimator=judge, colour=colour)
-    x = _as_it_shows(read)
+    x = as_it_shows(read)
     colours = 3 if x.shape[1] >= 3 else 1
     shown = x[:, :colours].expand(1, 3, -1, -1)
-    scores = None if network.mix is None or judge is None else _scores(judge, shown, severity)
+    scores = None if network.mix is None or judge is None else scores_of(judge, lambda: _seen(judge, shown), severity)
     if isinstance(network, DiffusionUpscaler):
         source = x[:, :colours]
         how = "wavelet" if colour is None else colour
         large = network.upscale(source, scale, scores=scores, colour=how, tile=tile, progress=progress)
     else:
         merged = nullcontext() if network.mix is None or scores is None else network.mix.merged(scores.values)
-        with _in_use(network), merged:
+        with in_use(network), merged:
             large = upscale_tiled(
-                network, shown, scale, tile=tile, finish=lambda band: _finished(band, colours), progress=progress
+                network, shown, scale, tile=tile, finish=lambda band: finished(band, colours), progress=progress
             )
     return Upscaled(
-        picture=_as_picture(large, x, scale, read),
+        picture=as_picture(large, x, scale, Frame.of(read)),
         source=read,
         scale=scale,
         scores={} if scores is None else dict(zip(scores.names, scores.values[0].tolist(), strict=True)),
@@ -211,7 +211,7 @@ def with_ranks(
     network.mix = load_ranks(network, file, estimator=estimator.identity)
 
 
-def _check(scale: int, severity: float | None, tile: int | None) -> None:
+def check_options(scale: int, severity: float | None, tile: int | None) -> None:
     """Refuse options that mean nothing.
 
     Raises:
@@ -268,21 +268,22 @@ def refuse_unfit(
         )
 
 
-def _scores(
+def _seen(
     estimator: Estimator,
     x: Tensor,  # (1, 3, H, W)
-    severity: float | None,
 ) -> Scores:
-    """How degraded the picture is, or is taken to be.
+    """What the estimator says of a picture that may be smaller than it takes."""
+    more = [max(0, SMALLEST - side) for side in x.shape[-2:]]
+    return estimator(F.pad(x, (0, more[1], 0, more[0]), mode="replicate") if any(more) else x)
+
+
+def scores_of(estimator: Estimator, look: Callable[[], Scores], severity: float | None) -> Scores:
+    """How degraded the picture is, or is taken to be where a severity is given.
 
     Raises:
         ModelError: what the estimator says are no scores of one picture.
     """
-    if severity is None:
-        more = [max(0, SMALLEST - side) for side in x.shape[-2:]]
-        said = estimator(F.pad(x, (0, more[1], 0, more[0]), mode="replicate") if any(more) else x)
-    else:
-        said = estimator.at(severity)
+    said = look() if severity is None else estimator.at(severity)
     sizes = tuple(said.values.shape), tuple(said.severity.shape)
     if sizes != ((1, len(said.names)), (1,)):
         raise ModelError(
@@ -321,7 +322,7 @@ def ranks_used(network: CompactUpscaler | DiffusionUpscaler, scores: Scores) -> 
     return used
 
 
-def _finished(
+def finished(
     band: Tensor,  # (1, 3, rows, W)
     colours: int,
 ) -> Tensor:  # (1, 1 or 3, rows, W)
@@ -335,7 +336,7 @@ def _finished(
     return (band.mean(1, keepdim=True) if colours == 1 else band).clamp(0, 1)
 
 
-def _as_it_shows(picture: Picture) -> Tensor:  # (1, C, H, W)
+def as_it_shows(picture: Picture) -> Tensor:  # (1, C, H, W)
     """The colours multiplied by alpha, and alpha; a view of the picture's pixels where it has none."""
     pixels = picture.premultiplied() if picture.has_alpha else picture.pixels
     if not pixels.flags.writeable:
@@ -343,27 +344,31 @@ def _as_it_shows(picture: Picture) -> Tensor:  # (1, C, H, W)
     return torch.from_numpy(np.moveaxis(pixels, 2, 0))[None]
 
 
-def _as_picture(
+def as_picture(
     large: Tensor,  # (1, 1 or 3, H', W'), in [0, 1]
     x: Tensor,  # (1, C, H, W), the picture as it came, multiplied by alpha
     scale: int,
-    read: Picture,
+    frame: Frame,
+    above: int = 0,
 ) -> Picture:
-    """The enlarged pixels with all that the picture has beside its pixels."""
-    if read.has_alpha:
-        # At the rim of what is opaque the network sharpens a fall to black that is alpha's alone: divided by an alpha
-        # that is smoother, it would leave a fringe. Bicubic interpolation does the same to both.
-        inside = -F.max_pool2d(-F.pad(x[:, -1:], [_RIM] * 4, mode="replicate"), 2 * _RIM + 1, stride=1)
-        whole = enlarged(x, scale).clamp(0, 1)
-        whole[:, :-1].lerp_(large, F.interpolate(inside, scale_factor=scale, mode="bilinear"))
-        pixels = whole[0].permute(1, 2, 0).numpy()
-        return Picture.from_premultiplied(pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
-    pixels = large[0].permute(1, 2, 0).numpy()
-    return Picture(pixels=pixels, depth=read.depth, icc=read.icc, exif=read.exif, xmp=read.xmp)
+    """The enlarged pixels with all that the picture has beside its pixels.
+
+    Where these are a band of rows, x is what they were made from with `above` rows before it, and some behind it.
+    """
+    if not frame.has_alpha:
+        return frame.filled(large[0].permute(1, 2, 0).numpy())
+    # At the rim of what is opaque the network sharpens a fall to black that is alpha's alone: divided by an alpha
+    # that is smoother, it would leave a fringe. Bicubic interpolation does the same to both.
+    inside = -F.max_pool2d(-F.pad(x[:, -1:], [_RIM] * 4, mode="replicate"), 2 * _RIM + 1, stride=1)
+    rows = slice(above * scale, above * scale + large.shape[2])
+    whole = enlarged(x, scale).clamp(0, 1)[:, :, rows]
+    whole[:, :-1].lerp_(large, F.interpolate(inside, scale_factor=scale, mode="bilinear")[:, :, rows])
+    pixels = whole[0].permute(1, 2, 0).numpy()
+    return Picture.from_premultiplied(pixels, depth=frame.depth, icc=frame.icc, exif=frame.exif, xmp=frame.xmp)
 
 
 @contextmanager
-def _in_use(network: CompactUpscaler) -> Iterator[None]:
+def in_use(network: CompactUpscaler) -> Iterator[None]:
     """Within this the network is in evaluation mode."""
     training = network.training
     network.eval()
