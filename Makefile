@@ -33,6 +33,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report_upscale
 	$(BIN)/python -m benchmarks.report_predict
 	$(BIN)/python -m benchmarks.report_page
+	$(BIN)/python -m benchmarks.report_large
 
 report: .venv/installed
 	$(BIN)/python -m benchmarks.report
@@ -40,6 +41,7 @@ report: .venv/installed
 	$(BIN)/python -m benchmarks.report_upscale
 	$(BIN)/python -m benchmarks.report_predict
 	$(BIN)/python -m benchmarks.report_page
+	$(BIN)/python -m benchmarks.report_large
 
 clean:
 	rm -rf .venv build dist
