@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = options.parse_args(arguments)
     record = Record(
         "large_pictures",
-        settings={"limit_s": asked.limit},
+        settings={"shared_machine": True},
         folder=asked.results,
         resume=asked.resume,
         module="benchmarks.large",
@@ -87,7 +87,13 @@ def _once(
 ) -> None:
     if not record.has(section, key):
         verb = key.partition(f", {megapixels} MP")[0]
-        row = {"verb": verb, "megapixels": megapixels, "way": way, **measure(folder, words, megapixels, way, limit)}
+        row = {
+            "verb": verb,
+            "megapixels": megapixels,
+            "way": way,
+            "limit_s": limit,
+            **measure(folder, words, megapixels, way, limit),
+        }
         record.put(section, key, row)
         print(key, row, flush=True)
 

@@ -29,8 +29,7 @@ def _streaming(record: Row | None) -> str:
     for row in rows(record, "streaming"):
         found.setdefault((row["verb"], row["megapixels"]), {})[row["way"]] = row
     body = [
-        [verb, f"{size}", *_told(ways.get("bands"), record), *_told(ways.get("whole"), record)]
-        for (verb, size), ways in found.items()
+        [verb, f"{size}", *_told(ways.get("bands")), *_told(ways.get("whole"))] for (verb, size), ways in found.items()
     ]
     head = ["verb", "megapixels", "in bands, MiB", "s", "as a whole, MiB", "s"]
     if not body:
@@ -39,16 +38,16 @@ def _streaming(record: Row | None) -> str:
 
 
 def _others(record: Row | None) -> str:
-    body = [[row["verb"], f"{row['megapixels']}", *_told(row, record)] for row in rows(record, "others")]
+    body = [[row["verb"], f"{row['megapixels']}", *_told(row)] for row in rows(record, "others")]
     return table(["verb", "megapixels", "MiB", "s"], body) if body else _origin(record, "others")
 
 
-def _told(row: Row | None, record: Row | None) -> tuple[str, str]:
+def _told(row: Row | None) -> tuple[str, str]:
     """Memory and seconds; why there are none, in their place."""
-    if row is None or record is None:
+    if row is None:
         return "-", "-"
     if row["seconds"] is None:
-        return "-", f"more than {record['settings']['limit_s']:.0f}"
+        return "-", f"more than {row['limit_s']:.0f}"
     if row["code"] != 0:
         return "-", "failed"
     return figure(row["peak_mib"], 0), figure(row["seconds"], 0)
