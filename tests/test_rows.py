@@ -233,6 +233,7 @@ def test_what_is_large(tmp_path, monkeypatch):
     path = saved(tmp_path / "c.png", Image.fromarray(noise()))
     assert not rows.is_large(path)
     assert rows.is_large(path, times=2**24)
+    assert not rows.is_large(path, times=2**24, pixel_limit=100)
     monkeypatch.setattr(rows, "LARGE", 23 * 90 - 1)
     assert rows.is_large(path)
 

@@ -43,15 +43,16 @@ LARGE = 2**24
 """Pixels of a picture above which the verbs that can go from disk to disk do so: 4096 x 4096."""
 
 
-def is_large(path: str | os.PathLike[str], *, times: int = 1) -> bool:
+def is_large(path: str | os.PathLike[str], *, pixel_limit: int = PIXEL_LIMIT, times: int = 1) -> bool:
     """Whether a picture file, or what becomes of it, has more than `LARGE` pixels; False for what cannot be read.
 
     Args:
         path: of the file; only its head is read.
+        pixel_limit: what has more is refused, and so not large; some decoders take memory as soon as they are made.
         times: pixels of the result for each of the file.
     """
     try:
-        width, height = read_size(path, pixel_limit=2**62, turned=False)
+        width, height = read_size(path, pixel_limit=pixel_limit, turned=False)
     except MoesaicError:
         return False  # whoever reads it whole says why
     return width * height * times > LARGE

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Watch = Callable[["Picture", "Picture"], None]
 
 
-def goes_by_rows(job: Job, *, times: int = 1) -> bool:
+def goes_by_rows(job: Job, *, pixel_limit: int, times: int = 1) -> bool:
     """Whether an input is so large, or what becomes of it, that it is never to be in memory as a whole."""
     from moesaic.rows import is_large
 
-    return job.output is not None and is_large(job.source, times=times)
+    return job.output is not None and is_large(job.source, pixel_limit=pixel_limit, times=times)
 
 
 @contextmanager

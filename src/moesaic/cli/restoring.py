@@ -101,7 +101,7 @@ def restore(
     network = load_network(DEFAULT_MODEL if model is None else model, device=device)
 
     def work(job: Job) -> Figures:
-        if by_rows.goes_by_rows(job):
+        if by_rows.goes_by_rows(job, pixel_limit=pixel_limit):
             return large(job)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None

@@ -109,7 +109,7 @@ def segment(
     card = card_of(network)
 
     def work(job: "Job") -> Figures:
-        if not routing and by_rows.goes_by_rows(job):
+        if not routing and by_rows.goes_by_rows(job, pixel_limit=pixel_limit):
             return large(job)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         found = find(picture, network, scale=scale.value, tile=tile)

@@ -124,7 +124,8 @@ def upscale(
     refuse_unfit(network, scale, severity=taken, estimator=judge, colour=colour)  # once, not for each picture
 
     def work(job: Job) -> Figures:
-        if by_bands and isinstance(network, CompactUpscaler) and by_rows.goes_by_rows(job, times=scale**2):
+        goes = by_bands and by_rows.goes_by_rows(job, pixel_limit=pixel_limit, times=scale**2)
+        if goes and isinstance(network, CompactUpscaler):
             return large(job, network, judge)
         picture = moesaic.read_picture(job.source, pixel_limit=pixel_limit)
         drawing = _explained(job.output) if explain and job.output is not None else None
