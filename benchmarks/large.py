@@ -33,7 +33,7 @@ STREAMING: dict[str, list[str]] = {
 
 OTHERS: dict[str, list[str]] = {
     "restore, JPEG": ["restore", "{jpg}", "-o", "{made}.jpg"],
-    "degrade": ["degrade", "{png}", "--seed", "1"],
+    "degrade": ["degrade", "{png}", "--kind", "noise"],
     "encode --fast": ["encode", "{png}", "--fast"],
     "encode": ["encode", "{png}"],
     "denoise": ["denoise", "{png}"],
