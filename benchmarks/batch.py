@@ -1,5 +1,6 @@
-"""Folders: pictures a second by one verb, by `batch` with processes, and by `batch` on a Ray cluster of this machine;
-and what the batch itself takes for a file. All arms must make the same bytes, or the run ends with an error.
+"""Folders: pictures a second by `batch` with one process, with two, and on a Ray cluster of this machine.
+
+And what the batch itself takes for a file. All arms must make the same bytes, or the run ends with an error.
 """
 
 from __future__ import annotations
