@@ -38,6 +38,33 @@ def test_a_cut_off_picture_gives_a_sentence(person: Person, large: bytes, forgiv
         assert page.is_visible("#choose")
 
 
+def test_a_job_that_ended_before_the_answer_came(person: Person, large: bytes, forgiven: list[str]) -> None:
+    """The answer to the upload is held back until the job has failed."""
+    forgiven += ["status of 415"]
+    page = person.page
+
+    def late(route) -> None:
+        if route.request.method != "POST":
+            route.continue_()
+            return
+        answer = route.fetch()
+        if not answer.ok:
+            route.fulfill(response=answer)
+            return
+        job = answer.json()
+        while job["state"] in ("queued", "running"):
+            page.wait_for_timeout(100)
+            job = page.request.get(f"{route.request.url}/{job['id']}").json()
+        route.fulfill(response=answer, json=job)
+
+    page.route("**/api/jobs", late)
+    person.pick(("cut.png", large[: len(large) // 3]))
+    person.choose("segment")
+    person.start()
+    page.wait_for_selector("#trouble:visible, #result:visible", timeout=LONG)
+    page.unroute("**/api/jobs")
+
+
 def test_a_hundred_megapixels(person: Person, forgiven: list[str]) -> None:
     forgiven += ["status of 413"]
     page = person.page

@@ -147,7 +147,10 @@ class Page {
         picture.from = { job: job.id, which: "input" };
         first ??= job;
         this.jobs.add(job, picture.thumb);
-        if (first === job) this.#see(job.id);
+        if (first === job) {
+          this.#see(job.id);
+          this.changed(this.jobs.state(job.id) ?? job); // it may have ended before the answer came
+        }
         this.draw();
       } catch (cause) {
         if (cause.name === "AbortError") break;
