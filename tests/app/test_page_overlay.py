@@ -112,10 +112,12 @@ def test_a_map_that_could_not_be_drawn_is_told_and_tried_again(
     button = made(person, tiny, "segment")
     button.click()
     page.wait_for_selector("text=The map of this picture could not be drawn.")
+    assert button.get_attribute("aria-pressed") == "true"
     page.unroute("**/view/overlay")
     button.click()
     button.click()
     drawn(page)
+    assert page.get_by_text("The map of this picture could not be drawn.").count() == 0
 
 
 class Pane:

@@ -62,6 +62,7 @@ def test_a_job_that_ended_before_the_answer_came(person: Person, large: bytes, f
     person.choose("segment")
     person.start()
     page.wait_for_selector("#trouble:visible, #result:visible", timeout=LONG)
+    assert not page.is_visible("#working")
     page.unroute("**/api/jobs")
 
 

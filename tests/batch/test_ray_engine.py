@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -149,8 +152,20 @@ def test_another_version_on_the_cluster(monkeypatch):
     monkeypatch.setattr("moesaic.__version__", "9.9")
     mine = ray_engine._versions()
     monkeypatch.undo()
-    with pytest.raises(ArgumentError, match=r"the cluster has moesaic and Python .*, and this machine has .*9\.9"):
-        ray_engine._Actor(None, 1, mine)
+    error = pickle.loads(ray_engine._Actor(None, 1, mine)({})["told"])
+    assert isinstance(error, ArgumentError)
+    assert re.search(r"the cluster has moesaic and Python .*, and this machine has .*9\.9", str(error))
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_a_cluster_that_does_not_answer(monkeypatch, tree, tmp_path, form):
+    with socket.socket() as taken:  # a port at which nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", form.format(f"127.0.0.1:{taken.getsockname()[1]}"))
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        with pytest.raises(WorkerError, match="no Ray cluster answers at RAY_ADDRESS="):
+            run(planned(tree, tmp_path / "out"), Reversing(), settings=SETTINGS, engine=ray_actors)
+    assert files(tmp_path / "out") == {}
 
 
 def test_what_workers_cannot_import(tree, tmp_path, monkeypatch):

@@ -33,6 +33,8 @@ def local_outputs(plan: Plan, head: Entry, force: bool) -> Iterator[LocalOutputs
     out = Path(str(plan.out))
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as cause:
+        raise ArgumentError(f"cannot make {out}: it is a file; the output of a batch is a folder") from cause
     except (OSError, ValueError) as cause:
         raise ArgumentError(f"cannot make {out}: {getattr(cause, 'strerror', None) or cause}") from cause
     staging = _staging(out, plan.shard.suffix)

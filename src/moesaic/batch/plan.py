@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -132,7 +133,7 @@ def make_plan(
         listed = folder.files(recursive=recursive)
         found = _listed(listed, folder, out, name, accepts)
     elif not folder.is_dir():
-        raise ArgumentError(f"{folder} is no folder; a batch works on all files of one")
+        raise ArgumentError(f"{folder} is no folder; a batch works on all files of one{_meant(folder)}")
     else:
         found = _named(folder, _found(folder, out, accepts, recursive), name)
     tasks = sorted(found, key=lambda task: task.path)
@@ -141,6 +142,14 @@ def make_plan(
         inputs[os.path.normcase(task.output)].append(task.path)
     mine = [_refused(task, inputs) for task in tasks if part.holds(task.path)]
     return Plan(folder, out, part, tuple(mine), len(tasks), {task.path: listed[task.path] for task in mine if listed})
+
+
+def _meant(folder: Path) -> str:
+    """What a path that is like an URL may have been meant as."""
+    found = re.match(r"([a-z][a-z0-9+.-]+)(?::/|/)(?!/)(.+)", folder.as_posix())
+    if found is None or not (":" in folder.parts[0] or found[1] in ("s3", "gs", "gcs", "az", "abfs")):
+        return ""
+    return f"; an URL has two slashes, as in {found[1]}://{found[2]}"
 
 
 def _listed(

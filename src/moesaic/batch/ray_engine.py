@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it tells of its own affairs between our lines
 }
+_SECONDS_TO_ANSWER = 10.0  # for a cluster that is there
 _BLOCKS_FOR_AN_ACTOR = 8  # at least, so that none waits long for the last one
 
 
@@ -56,6 +59,7 @@ def ray_actors(prepare: Carrying, workers: int | None, *, may_use_gpus: bool = F
         raise ArgumentError("workers of a cluster import what prepares them; put it into a module, not into the script")
     begun = not ray.is_initialized()
     if begun:
+        _refuse_unreachable(os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except Exception as cause:  # of many kinds
@@ -74,6 +78,22 @@ def ray_actors(prepare: Carrying, workers: int | None, *, may_use_gpus: bool = F
     finally:
         if begun:
             ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Stop at once where nobody answers; Ray itself would try for minutes.
+
+    Raises:
+        WorkerError: see there.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
+    if found is None:  # "auto" and "local"
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as cause:
+        reason = getattr(cause, "strerror", None) or str(cause)
+        raise WorkerError(f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}") from cause
 
 
 def _processors_each(nodes: list[int], count: int) -> int:
@@ -127,13 +147,18 @@ class _Actor:
     """Holds a worker process with the model; Ray calls it with an assignment."""
 
     def __init__(self, prepare: Carrying, threads: int, versions: tuple[str, str]) -> None:
+        self._refusal: ArgumentError | None = None
         if versions != _versions():
-            raise ArgumentError(f"the cluster has moesaic and Python {_versions()}, and this machine has {versions}")
+            self._refusal = ArgumentError(
+                f"the cluster has moesaic and Python {_versions()}, and this machine has {versions}"
+            )
         # A process that begins would run the script of this one again, which is Ray's own.
         sys.modules["__main__"].__dict__.pop("__file__", None)
         self._crew = Crew(prepare, 1, threads)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
+        if self._refusal is not None:  # only here: what is raised while an actor begins comes back in Ray's own words
+            return {"told": pickle.dumps(self._refusal)}
         given: Assignment = pickle.loads(row["given"])  # noqa: S301 - made by `_Actors`
         try:
             (result,) = self._crew.work([given])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from moesaic.cli.places import Job
     from moesaic.picture import Frame, Picture
     from moesaic.rows import Rows
@@ -22,8 +26,51 @@ def goes_by_rows(job: Job, *, pixel_limit: int, times: int = 1) -> bool:
     return job.output is not None and is_large(job.source, pixel_limit=pixel_limit, times=times)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From an input to its output."""
+
+    source: Rows
+    after: Frame  # of the output
+    write: Callable[[NDArray[np.float32]], None]  # takes the next rows of the output
+    sketch: Sketch
+
+
 @contextmanager
-def opened(job: Job, *, pixel_limit: int, quality: int | None) -> Iterator[Rows]:
+def way_of(
+    job: Job,
+    *,
+    becomes: Callable[[Frame], Frame],
+    drawing: Path | None,
+    pixel_limit: int,
+    quality: int | None,
+    force: bool,
+    metadata: Literal["keep", "strip"],
+) -> Iterator[Way]:
+    """Within this an input is open, and its output is written: whole at the end, or not at all.
+
+    Args:
+        job: with its output.
+        becomes: the output's frame, of the input's.
+        drawing: see `Sketch`.
+        pixel_limit: of the input.
+        quality: of the output.
+        force: replace an output that is there.
+        metadata: as the verb has it.
+    """
+    from moesaic import rows
+    from moesaic.cli import explained
+
+    with _opened(job, pixel_limit=pixel_limit, quality=quality) as source:
+        after, replaced = becomes(source.frame), explained.replaces(job, force=force)
+        sketch = Sketch(drawing, source.frame, after, force=replaced, metadata=metadata)
+        output = job.output or job.source
+        with rows.write_rows(output, after, quality=quality, force=force, metadata=metadata) as write:
+            yield Way(source, after, write, sketch)
+
+
+@contextmanager
+def _opened(job: Job, *, pixel_limit: int, quality: int | None) -> Iterator[Rows]:
     """The input, if its output can hold pictures of its kind."""
     import numpy as np
 

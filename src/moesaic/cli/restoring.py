@@ -90,7 +90,7 @@ def restore(
     if explain:
         explained.refuse_clashes(jobs, _explained)
     report = Report("restore", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    from moesaic import image, picture_files, rows
+    from moesaic import image, picture_files
     from moesaic.files import refuse_existing
     from moesaic.restore.models import DEFAULT_MODEL
     from moesaic.restore.use import load_network
@@ -123,25 +123,29 @@ def restore(
     def large(job: Job) -> Figures:
         from moesaic.restore.streaming import restore_rows
 
-        output = job.output or job.source
-        drawing = _explained(output) if explain else None
-        with by_rows.opened(job, pixel_limit=pixel_limit, quality=quality) as source:
-            frame, replaced = source.frame, explained.replaces(job, force=force)
-            sketch = by_rows.Sketch(drawing, frame, frame, force=replaced, metadata=metadata.value)
-            with rows.write_rows(output, frame, quality=quality, force=force, metadata=metadata.value) as write:
-                news = TileNews(report, "restore")
-                found = restore_rows(
-                    source,
-                    write,
-                    network,
-                    strength=strength,
-                    price=price,
-                    tile=tile,
-                    progress=news.tile,
-                    watch=sketch.watch,
-                )
-                sketch.write(found)
-        return _figures(found, found.change, frame.width, frame.height, drawing)
+        drawing = _explained(job.output or job.source) if explain else None
+        with by_rows.way_of(
+            job,
+            becomes=lambda frame: frame,
+            drawing=drawing,
+            pixel_limit=pixel_limit,
+            quality=quality,
+            force=force,
+            metadata=metadata.value,
+        ) as way:
+            news = TileNews(report, "restore")
+            found = restore_rows(
+                way.source,
+                way.write,
+                network,
+                strength=strength,
+                price=price,
+                tile=tile,
+                progress=news.tile,
+                watch=way.sketch.watch,
+            )
+            way.sketch.write(found)
+        return _figures(found, found.change, way.after.width, way.after.height, drawing)
 
     if explain and not (force or quiet):
         explained.tell_left(jobs, _explained, "restored", "restores")

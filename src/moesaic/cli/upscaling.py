@@ -106,7 +106,7 @@ def upscale(
     if explain:
         explained.refuse_clashes(jobs, _explained)
     report = Report("upscale", len(jobs), as_json=as_json, quiet=quiet, text=_told)
-    from moesaic import image, picture_files, rows
+    from moesaic import image, picture_files
     from moesaic.files import refuse_existing
     from moesaic.upscale.estimators import make_estimator
     from moesaic.upscale.models import DEFAULT_MODEL
@@ -155,27 +155,30 @@ def upscale(
     def large(job: Job, network: CompactUpscaler, judge: Any) -> Figures:
         from moesaic.upscale.streaming import enlarged_frame, upscale_rows
 
-        output = job.output or job.source
-        drawing = _explained(output) if explain else None
-        with by_rows.opened(job, pixel_limit=pixel_limit, quality=quality) as source:
-            frame, replaced = source.frame, explained.replaces(job, force=force)
-            becomes = enlarged_frame(frame, scale, pixel_limit=pixel_limit)
-            sketch = by_rows.Sketch(drawing, frame, becomes, force=replaced, metadata=metadata.value)
-            with rows.write_rows(output, becomes, quality=quality, force=force, metadata=metadata.value) as write:
-                news = TileNews(report, "upscale")
-                made = upscale_rows(
-                    source,
-                    write,
-                    scale,
-                    network,
-                    severity=taken,
-                    estimator=judge,
-                    tile=tile,
-                    progress=news.tile,
-                    watch=sketch.watch,
-                )
-                sketch.write(made)
-        return _figures(made, becomes.width, becomes.height, scale, drawing)
+        drawing = _explained(job.output or job.source) if explain else None
+        with by_rows.way_of(
+            job,
+            becomes=lambda frame: enlarged_frame(frame, scale, pixel_limit=pixel_limit),
+            drawing=drawing,
+            pixel_limit=pixel_limit,
+            quality=quality,
+            force=force,
+            metadata=metadata.value,
+        ) as way:
+            news = TileNews(report, "upscale")
+            made = upscale_rows(
+                way.source,
+                way.write,
+                scale,
+                network,
+                severity=taken,
+                estimator=judge,
+                tile=tile,
+                progress=news.tile,
+                watch=way.sketch.watch,
+            )
+            way.sketch.write(made)
+        return _figures(made, way.after.width, way.after.height, scale, drawing)
 
     by_bands = taken is not None or not looks or hasattr(judge, "of_pieces")
     if explain and not (force or quiet):

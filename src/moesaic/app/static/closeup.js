@@ -48,12 +48,13 @@ export class Closeup {
         if (signal.aborted) return;
         this.zoom = new Zoom(this.canvas, { onview: (view) => this.#moved(view) });
         this.zoom.load(bytes);
+        tell(this.note, "");
       } else {
-        this.zoom = new Tiles(this.canvas, { onview: (view) => this.#moved(view) });
+        tell(this.note, "This browser has no WebGL2, so moesaic draws what you see. The first time takes a moment…");
+        this.zoom = new Tiles(this.canvas, { onview: (view) => this.#moved(view), onfirst: () => tell(this.note, "") });
         show(this.edges, false); // the server draws the picture alone
         this.zoom.load(id, ...this.size);
       }
-      tell(this.note, "");
     } catch (cause) {
       if (!signal.aborted) tell(this.note, `${cause.message} The picture could not be opened for zooming.`);
     }

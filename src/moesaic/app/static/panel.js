@@ -76,7 +76,8 @@ export class Panel {
     byId("download").textContent = `Download (${words.bytes(result.bytes)})`;
     byId("download").setAttribute("download", result.name);
     this.#link();
-    tell(byId("expiry"), words.expiry(job.expires));
+    const again = result.name.endsWith(".moe") ? " To open the downloaded file again, drop it on this page." : "";
+    tell(byId("expiry"), words.expiry(job.expires) + again);
   }
 
   /** Read out by a screen reader, and by nothing else. */

@@ -114,7 +114,7 @@ export class Stage {
   #placeholder(picture) {
     const words = picture.kind === "moe"
       ? "An endless picture. It opens as soon as the server has read it."
-      : "This browser cannot show this file. The server may still be able to read it.";
+      : "This browser cannot show this file. moesaic may still be able to read it.";
     return make("div", { className: "placeholder" }, icon("picture"), make("p", {}, words));
   }
 
@@ -154,13 +154,13 @@ export class Stage {
     const { signal } = this.#stop;
     const waiting = make("p", { className: "placeholder", role: "status" }, "Working out who did what…");
     this.frame.append(waiting);
-    tell(byId("caption"), "moesaic is a team of specialists. This shows which of them worked where.");
+    tell(byId("caption"), "moesaic is a team of specialists. This shows which of them worked, and on what.");
     try {
       const blob = await api.viewed(job.id, "explain", signal);
       if (signal.aborted) return;
       const url = URL.createObjectURL(blob);
       signal.addEventListener("abort", () => URL.revokeObjectURL(url));
-      waiting.replaceWith(make("img", { src: url, className: "sheet", alt: "Which expert worked in which part of the picture, with a legend" }));
+      waiting.replaceWith(make("img", { src: url, className: "sheet", alt: "Which experts worked, and on what, with a legend" }));
     } catch (cause) {
       if (!signal.aborted) waiting.textContent = cause.message;
     }

@@ -13,8 +13,9 @@ export class Tiles {
   #asked = null; // an AbortController
   #stop = new AbortController();
 
-  constructor(canvas, { onview = () => {} } = {}) {
-    Object.assign(this, { canvas, onview });
+  /** `onfirst` is told when there is something to be seen. */
+  constructor(canvas, { onview = () => {}, onfirst = () => {} } = {}) {
+    Object.assign(this, { canvas, onview, onfirst });
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(canvas);
     this.#listen();
@@ -94,6 +95,7 @@ export class Tiles {
       if (!answer.ok) return;
       const image = await createImageBitmap(await answer.blob());
       if (signal.aborted) return image.close();
+      if (!this.#drawn) this.onfirst();
       this.#drawn?.image.close();
       this.#drawn = { image, region };
       this.draw();
