@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on(pictures, tmp_path, straight):
 def test_pieces_add_up_to_the_run(pictures, tmp_path, straight):
     out = tmp_path / "pieces"
     first = train_restore(pictures, out, TINY, piece=1e-6, parts=parts())
-    assert (first.finished, first.step, first.weights) == (False, 0, None)
+    assert (first.finished, first.step, first.weights) == (False, 1, None)
     calls = 0
     while not train_restore(pictures, out, TINY, piece=0.002, parts=parts()).finished:
         calls += 1
@@ -147,7 +147,7 @@ def test_pieces_add_up_to_the_run(pictures, tmp_path, straight):
 def test_minutes_are_planned_once(pictures, tmp_path):
     recipe = replace(TINY, steps=None, minutes=0.02)
     planned = train_restore(pictures, tmp_path / "run", recipe, piece=1e-6, parts=parts())
-    assert (planned.finished, planned.step) == (False, 0)
+    assert (planned.finished, planned.step) == (False, 1)
     assert planned.steps > 1
     ended = train_restore(pictures, tmp_path / "run", recipe, parts=parts())
     assert (ended.finished, ended.steps) == (True, planned.steps)
@@ -353,7 +353,7 @@ def test_two_processes_train_one_network_and_one_writes(pictures, tmp_path):
     state = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)
     assert state["config"]["processes"] == 2
     lines = [(line["event"], line["step"]) for line in read_log(tmp_path / "two" / "log.jsonl")]
-    assert lines.count(("stopped", 0)) == lines.count(("validation", state["config"]["steps"])) == 1
+    assert lines.count(("stopped", 1)) == lines.count(("validation", state["config"]["steps"])) == 1
     recipe = replace(TINY, steps=state["config"]["steps"])
     alone = train_restore(pictures, tmp_path / "one", recipe, parts=parts())
     first, second = _weights(tmp_path / "two"), _weights(alone.out)

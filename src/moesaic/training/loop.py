@@ -89,7 +89,7 @@ def run_steps(
         checkpoints.save({"config": dict(config), "run": run.state_dict()})
     saved, kept = time.monotonic(), run.step
     try:
-        while not run.finished and not over():
+        while not run.finished:
             run.take_step()
             run.report(log, pace)
             if time.monotonic() - saved >= save_every:
@@ -97,6 +97,8 @@ def run_steps(
                 saved, kept = time.monotonic(), run.step
             if progress is not None:
                 progress(run.progress(pace))
+            if over():  # asked only now: however short a piece, each goes on by a step
+                break
         if run.step != kept:
             save()
     except FloatingPointError as cause:

@@ -103,7 +103,7 @@ def train_on_pictures(
         out: folder of the run; made when missing.
         recipe: everything that defines the run. It states `steps`, or `minutes` of the whole run, from which steps are
             planned once.
-        piece: minutes after which this call stops at the next step; the run's end when None.
+        piece: minutes after which this call stops, after one step at the least; the run's end when None.
         resume: go on with a run that `out` holds; False starts anew and replaces it.
         device: "auto", "cpu", "cuda"...
         progress: told where the run stands, after each step.
