@@ -75,7 +75,7 @@ class _States:
         page.wait_for_selector(".ramp")
         page.wait_for_timeout(500)
         self.save("overlay")
-        page.get_by_role("button", name="Who did what", exact=True).click()
+        page.get_by_role("button", name="All the experts").click()
         page.wait_for_selector(".sheet")
         page.wait_for_timeout(500)
         self.save("explain")

@@ -44,8 +44,8 @@ def test_each_verb_gives_a_result(person: Person, tiny: bytes, verb: str) -> Non
         assert f"{width} × {height}" in figures
     page.check("#keep")
     assert page.get_attribute("#download", "href").endswith("metadata=1")
-    if "Who did what" in views:
-        page.get_by_role("button", name="Who did what", exact=True).click()
+    if "All the experts" in views:
+        page.get_by_role("button", name="All the experts").click()
         page.wait_for_selector(".sheet", timeout=LONG)
         person.loaded(".sheet")
 
@@ -128,6 +128,47 @@ def test_going_on_and_going_back(person: Person, tiny: bytes) -> None:
     person.done()
     assert [b'name="from"' in body for body in sent] == [False, True, True]  # the server has the picture already
     assert page.locator(".card").count() == 3
+
+
+def test_back_leads_to_the_empty_page_and_forward_to_the_result(person: Person, tiny: bytes) -> None:
+    page = person.page
+    person.pick(("a.png", tiny))
+    page.wait_for_selector("#choose:visible")
+    page.go_back()
+    page.wait_for_selector("#empty:visible")
+    assert page.is_hidden("#panel")
+    page.go_forward()  # nothing had come of it
+    assert page.is_visible("#empty")
+    person.pick(("b.png", tiny))
+    person.choose("segment")
+    person.start()
+    person.done()
+    page.go_back()
+    page.wait_for_selector("#empty:visible")
+    page.go_forward()
+    person.done()
+    page.reload()
+    person.done()
+    page.get_by_role("button", name="New picture").click()
+    page.wait_for_selector("#empty:visible")
+    page.reload()
+    page.wait_for_selector("#empty:visible")
+    page.locator(".card").first.get_by_role("button").first.click()
+    person.done()
+
+
+def test_a_mixture_becomes_a_picture_of_any_size(person: Person, tiny: bytes) -> None:
+    page = person.page
+    person.pick(("a.png", tiny))
+    person.choose("encode")
+    person.start()
+    person.done()
+    page.get_by_role("button", name="Save it as a picture").click()
+    page.get_by_label("Size of the saved picture").fill("2")
+    person.start()
+    person.done()
+    assert page.get_attribute("#download", "download") == "a.x2.png"
+    assert page.inner_text("#go-on") == "Go on with this picture"
 
 
 def settle(page: Any) -> None:

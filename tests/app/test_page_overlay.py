@@ -91,7 +91,7 @@ def test_its_key_works_at_the_picture_and_nowhere_else(person: Person, tiny: byt
     page.keyboard.press("w")
     assert button.get_attribute("aria-pressed") == "false"
     button.click()
-    page.get_by_role("button", name="Who did what", exact=True).click()  # the whole sheet is still there
+    page.get_by_role("button", name="All the experts").click()  # the whole sheet is still there
     page.wait_for_selector(".sheet", timeout=LONG)
     page.get_by_role("button", name="Before and after").click()
     drawn(page)  # and the map is as it was

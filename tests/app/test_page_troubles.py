@@ -66,6 +66,25 @@ def test_a_job_that_ended_before_the_answer_came(person: Person, large: bytes, f
     page.unroute("**/api/jobs")
 
 
+def test_who_waits_without_news_is_told_why(person: Person, tiny: bytes) -> None:
+    page = person.page
+
+    def stands(route) -> None:
+        job = route.fetch().json()
+        job.pop("result", None)
+        route.fulfill(json={**job, "state": "running", "step": "fitting", "done": 1.0, "left": 0.2})
+
+    page.route("**/api/jobs/*", stands)
+    person.pick(("a.png", tiny))
+    person.choose("segment")
+    person.start()
+    page.wait_for_selector("#step:has-text('Fitting.')")
+    assert page.inner_text("#step") == "Fitting."
+    page.wait_for_selector("#step:has-text('Still at work')")
+    page.unroute("**/api/jobs/*")
+    person.done()
+
+
 def test_a_hundred_megapixels(person: Person, forgiven: list[str]) -> None:
     forgiven += ["status of 413"]
     page = person.page

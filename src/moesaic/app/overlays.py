@@ -43,7 +43,7 @@ def patches(found: Segmentation, size: tuple[int, int]) -> Overlay:
 def repair(found: Restored, size: tuple[int, int]) -> Overlay:
     """Where the picture was changed; the experts were chosen for all of it."""
     notes = [
-        f"{choice.title}: expert {choice.chosen} of 0 to {len(choice.probabilities) - 1}"
+        f"{choice.title}: expert {choice.chosen} of those numbered 0 to {len(choice.probabilities) - 1}"
         + (f", {percent(choice.costs[choice.chosen])} of the work" if choice.costs else "")
         for choice in found.choices
     ]
@@ -54,7 +54,7 @@ def repair(found: Restored, size: tuple[int, int]) -> Overlay:
         notes=(
             "Who works was chosen once for the whole picture, on each level of detail:",
             *notes,
-            f"All together, with what always works: {percent(found.cost)} of the most that it can take.",
+            f"All together, with what always works: {percent(found.cost)} of the work of the dearest experts.",
         ),
     )
 

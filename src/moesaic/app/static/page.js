@@ -52,9 +52,11 @@ class Page {
     });
     for (const button of document.querySelectorAll("[data-act=choose]")) button.addEventListener("click", this.choose);
     for (const button of document.querySelectorAll("[data-act=new]")) button.addEventListener("click", () => this.clear());
+    window.addEventListener("popstate", ({ state }) => this.#moved(state));
     this.#words();
     this.stage.empty();
     this.#job = session();
+    this.#enter();
     this.jobs.begin();
     this.jobs.look(this.#job);
     this.draw();
@@ -118,7 +120,13 @@ class Page {
     byId("verbs").querySelector("input:checked")?.focus({ preventScroll: true });
   }
 
+  /** The empty page again, by the button or by the browser's Back. */
   clear() {
+    if (history.state?.shown) history.back(); // which empties it
+    else this.#empty();
+  }
+
+  #empty() {
     this.#sending?.abort();
     for (const old of this.#pictures) old.dispose();
     this.#pictures = [];
@@ -128,6 +136,21 @@ class Page {
     this.stage.empty();
     this.draw();
     byId("empty").querySelector("button").focus({ preventScroll: true });
+  }
+
+  /** A picture comes after the empty page, so that Back leads there and does not leave moesaic. */
+  #enter() {
+    const state = { shown: true, job: this.#job };
+    if (!this.#job && !this.#pictures.length) return;
+    if (history.state?.shown) history.replaceState(state, "");
+    else history.pushState(state, "");
+  }
+
+  /** The browser went back or forward. */
+  #moved(state) {
+    if (!state?.shown) this.#empty();
+    else if (state.job && this.jobs.state(state.job)) this.open(state.job);
+    else history.back(); // what was there is gone
   }
 
   /** Send all pictures, one after another; the first one is watched. */
@@ -226,6 +249,7 @@ class Page {
       this.#finished = job.id;
       this.panel.done(verb, job);
       this.stage.result(job, viewsOf(job)[0]);
+      byId("stage").scrollIntoView({ block: "nearest" });
       this.panel.say(`${verb.label}: done.`);
       return;
     }
@@ -277,6 +301,7 @@ class Page {
     this.#finished = null;
     session(id);
     this.jobs.look(id);
+    this.#enter();
   }
 }
 

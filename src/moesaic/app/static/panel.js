@@ -5,9 +5,11 @@ import { byId, make, show, tell } from "./dom.js";
 import * as words from "./words.js";
 
 const PARTS = ["choose", "working", "result"];
+const STILL = 8000; // ms without news after which somebody may think that it is stuck
 
 export class Panel {
   #spoken = null; // the last tenth that was read out
+  #news = null; // the last news of a job, and when they came
 
   /** What the buttons do: `cancel()`, `goOn()`, `again()`. */
   constructor({ cancel, goOn, again }) {
@@ -55,7 +57,11 @@ export class Panel {
     this.#bar(job.state === "running" ? job.done : null);
     const left = words.progress(job);
     tell(byId("left"), left);
-    tell(byId("step"), job.step ? `${job.step[0].toUpperCase()}${job.step.slice(1)}` : "");
+    const news = [job.id, job.state, job.step, job.done, job.left].join();
+    if (news !== this.#news?.news) this.#news = { news, since: performance.now() };
+    const still = job.state === "running" && performance.now() - this.#news.since > STILL;
+    const step = job.step ? `${job.step[0].toUpperCase()}${job.step.slice(1)}. ` : "";
+    tell(byId("step"), step + (still ? "Still at work: the first picture of a kind takes longer than the next ones." : ""));
     const tenth = job.state === "queued" ? "queued" : Math.floor(10 * (job.done ?? 0));
     if (tenth !== this.#spoken) {
       this.#spoken = tenth;
@@ -76,7 +82,8 @@ export class Panel {
     byId("download").textContent = `Download (${words.bytes(result.bytes)})`;
     byId("download").setAttribute("download", result.name);
     this.#link();
-    const again = result.name.endsWith(".moe") ? " To open the downloaded file again, drop it on this page." : "";
+    byId("go-on").textContent = result.mixture ? "Save it as a picture" : "Go on with this picture";
+    const again = result.mixture ? " To open the downloaded file again, drop it on this page." : "";
     tell(byId("expiry"), words.expiry(job.expires) + again);
   }
 

@@ -10,7 +10,7 @@ import { size } from "./words.js";
 const VIEWS = {
   compare: "Before and after",
   zoom: "Zoom into it",
-  explain: "Who did what",
+  explain: "All the experts",
 };
 
 /** The views that a job has, in the order of the buttons; the first one is shown at once. */
@@ -160,7 +160,8 @@ export class Stage {
       if (signal.aborted) return;
       const url = URL.createObjectURL(blob);
       signal.addEventListener("abort", () => URL.revokeObjectURL(url));
-      waiting.replaceWith(make("img", { src: url, className: "sheet", alt: "Which experts worked, and on what, with a legend" }));
+      const sheet = make("img", { src: url, className: "sheet", alt: "Which experts worked, and on what, with a legend" });
+      waiting.replaceWith(make("div", { className: "sheets", tabIndex: 0, role: "group", "aria-label": "Scroll to see all of it" }, sheet));
     } catch (cause) {
       if (!signal.aborted) waiting.textContent = cause.message;
     }
