@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PHOTO ?=
 BENCH ?=
+JOBS ?= 2
 
 BIN := .venv/bin
 
@@ -11,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTO),"$(PHOTO)")
 
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -11,6 +11,11 @@ import torch
 from hypothesis import settings
 from skimage import data
 
+# Tests that run side by side keep to a processor each, and so does what they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Without a device, GPU kernels run under Triton's interpreter, which must be asked for before triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -228,7 +228,10 @@ def one_line_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as cause:
         raise LimitError(f"{name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows; raise that too") from cause
     except Exception as cause:  # decoders raise a dozen kinds on damaged files
-        raise PictureError(f"{name} cannot be read as a picture: {' '.join(str(cause).split())}") from cause
+        said = " ".join(str(cause).split())
+        raise PictureError(
+            f"{name} cannot be read as a picture ({said}): it seems damaged or cut off, so take another copy"
+        ) from cause
 
 
 def format_of(path: Path, format: str | None) -> str:
