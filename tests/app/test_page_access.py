@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tests.app.person import Person
+from tests.app.person import LONG, Person
 
 STOPS = """() => {
   const all = [...document.querySelectorAll("a[href], button, input, select, summary, canvas, [tabindex]")];
@@ -134,3 +134,21 @@ def test_touch_targets_are_large(new_page: Any, server: str, tiny: bytes) -> Non
         " || one.getBoundingClientRect().width < 44)).map((one) => one.textContent)"
     )
     assert not small
+
+
+def test_a_sheet_can_be_read_on_a_phone(person: Person, tiny: bytes) -> None:
+    """It keeps a size at which its words can be read, and is scrolled within its frame; the page itself is not."""
+    page = person.page
+    person.pick(("a.png", tiny))
+    person.choose("segment")
+    person.start()
+    person.done()
+    page.get_by_role("button", name="All the experts").click()
+    page.wait_for_selector(".sheet", timeout=LONG)
+    person.loaded(".sheet")
+    for width, scrolls in ((390, True), (1500, False)):
+        page.set_viewport_size({"width": width, "height": 844})
+        wide, room = page.eval_on_selector(".sheets", "(one) => [one.scrollWidth, one.clientWidth]")
+        assert (wide > room) == scrolls
+        assert wide >= 700
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
