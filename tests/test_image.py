@@ -706,6 +706,19 @@ class TestBadFiles:
         monkeypatch.setattr(Path, "open", refuse)
         self.refused(path, match="permission denied")
 
+    def test_a_disk_that_fails_is_not_taken_for_a_damaged_picture(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.png"
+        write_picture(random_picture(), path)
+
+        def fail(self, *arguments):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Path, "open", fail)
+        assert self.refused(path, match="cannot be read: Input/output error")
+        monkeypatch.undo()
+        path.write_bytes(path.read_bytes()[:-30])
+        self.refused(path, match="damaged or cut off")
+
     def test_other_formats_are_not_even_tried(self):
         self.refused(saved(Image.new("L", (2, 2)), "GIF"), match="no picture of a kind")
         self.refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", match="no picture of a kind")

@@ -228,7 +228,9 @@ def one_line_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as cause:
         raise LimitError(f"{name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows; raise that too") from cause
     except Exception as cause:  # decoders raise a dozen kinds on damaged files
-        said = " ".join(str(cause).split())
+        if isinstance(cause, OSError) and cause.strerror:  # of the system, not of a decoder
+            raise PictureError(f"{name} cannot be read: {cause.strerror}") from cause
+        said = " ".join(str(cause).split()) or type(cause).__name__
         raise PictureError(
             f"{name} cannot be read as a picture ({said}): it seems damaged or cut off, so take another copy"
         ) from cause

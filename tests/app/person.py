@@ -61,6 +61,18 @@ class Person:
         self.page.wait_for_selector("#result:visible, #trouble:visible", timeout=LONG)
         assert not self.page.is_visible("#trouble"), self.page.inner_text("#trouble")
 
+    def makes(self, verb: str, *files: tuple[str, bytes]) -> None:
+        """Pick these, have this done, and wait for the result."""
+        self.pick(*files)
+        self.choose(verb)
+        self.start()
+        self.done()
+
+    def opens_the_sheet(self) -> None:
+        self.page.get_by_role("button", name="All the experts").click()
+        self.page.wait_for_selector(".sheet", timeout=LONG)
+        self.loaded(".sheet")
+
     def sees(self, selector: str) -> Image.Image:
         return Image.open(io.BytesIO(self.page.locator(selector).screenshot())).convert("RGB")
 

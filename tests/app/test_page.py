@@ -16,10 +16,7 @@ from tests.app.person import LONG, Person
 @pytest.mark.parametrize("verb", ["restore", "upscale", "encode", "denoise", "enlarge", "segment"])
 def test_each_verb_gives_a_result(person: Person, tiny: bytes, verb: str) -> None:
     page = person.page
-    person.pick(("little girl.png", tiny))
-    person.choose(verb)
-    person.start()
-    person.done()
+    person.makes(verb, ("little girl.png", tiny))
     assert page.inner_text("#result-title").endswith(": done")
     figures = page.inner_text("#figures")
     assert "pixels" in figures
@@ -45,9 +42,7 @@ def test_each_verb_gives_a_result(person: Person, tiny: bytes, verb: str) -> Non
     page.check("#keep")
     assert page.get_attribute("#download", "href").endswith("metadata=1")
     if "All the experts" in views:
-        page.get_by_role("button", name="All the experts").click()
-        page.wait_for_selector(".sheet", timeout=LONG)
-        person.loaded(".sheet")
+        person.opens_the_sheet()
 
 
 def test_drop_paste_and_what_is_no_file(person: Person, tiny: bytes) -> None:
@@ -73,10 +68,7 @@ def test_the_sample(person: Person) -> None:
 
 def test_slider_by_mouse_and_keyboard(person: Person, tiny: bytes) -> None:
     page = person.page
-    person.pick(("noisy.png", tiny))
-    person.choose("denoise")
-    person.start()
-    person.done()
+    person.makes("denoise", ("noisy.png", tiny))
     person.loaded(".layer")
     handle = page.get_by_role("slider", name="Before and after")
     handle.focus()
@@ -114,10 +106,7 @@ def test_going_on_and_going_back(person: Person, tiny: bytes) -> None:
     page = person.page
     sent: list[bytes] = []
     page.on("request", lambda asked: sent.append(asked.post_data_buffer or b"") if asked.method == "POST" else None)
-    person.pick(("a.png", tiny))
-    person.choose("segment")
-    person.start()
-    person.done()
+    person.makes("segment", ("a.png", tiny))
     page.get_by_role("button", name="Go on with this picture").click()
     person.choose("encode")
     person.start()
@@ -138,11 +127,10 @@ def test_back_leads_to_the_empty_page_and_forward_to_the_result(person: Person, 
     page.wait_for_selector("#empty:visible")
     assert page.is_hidden("#panel")
     page.go_forward()  # nothing had come of it
+    page.wait_for_function("history.state.shown === false")
     assert page.is_visible("#empty")
-    person.pick(("b.png", tiny))
-    person.choose("segment")
-    person.start()
-    person.done()
+    assert page.is_hidden("#panel")
+    person.makes("segment", ("b.png", tiny))
     page.go_back()
     page.wait_for_selector("#empty:visible")
     page.go_forward()
@@ -159,10 +147,7 @@ def test_back_leads_to_the_empty_page_and_forward_to_the_result(person: Person, 
 
 def test_a_mixture_becomes_a_picture_of_any_size(person: Person, tiny: bytes) -> None:
     page = person.page
-    person.pick(("a.png", tiny))
-    person.choose("encode")
-    person.start()
-    person.done()
+    person.makes("encode", ("a.png", tiny))
     page.get_by_role("button", name="Save it as a picture").click()
     page.get_by_label("Size of the saved picture").fill("2")
     person.start()
@@ -179,10 +164,7 @@ def settle(page: Any) -> None:
 
 def test_zoom_opens_and_draws(person: Person, tiny: bytes, server: str, new_page: Any, forgiven: list[str]) -> None:
     page = person.page
-    person.pick(("a.png", tiny))
-    person.choose("encode")
-    person.start()
-    person.done()
+    person.makes("encode", ("a.png", tiny))
     page.wait_for_selector(".closeup .note", state="hidden")
     settle(page)
     whole = np.asarray(person.sees(".closeup canvas")).astype(int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tests.app.person import LONG, Person
+from tests.app.person import Person
 
 STOPS = """() => {
   const all = [...document.querySelectorAll("a[href], button, input, select, summary, canvas, [tabindex]")];
@@ -139,16 +139,29 @@ def test_touch_targets_are_large(new_page: Any, server: str, tiny: bytes) -> Non
 def test_a_sheet_can_be_read_on_a_phone(person: Person, tiny: bytes) -> None:
     """It keeps a size at which its words can be read, and is scrolled within its frame; the page itself is not."""
     page = person.page
-    person.pick(("a.png", tiny))
-    person.choose("segment")
-    person.start()
-    person.done()
-    page.get_by_role("button", name="All the experts").click()
-    page.wait_for_selector(".sheet", timeout=LONG)
-    person.loaded(".sheet")
+    person.makes("segment", ("a.png", tiny))
+    person.opens_the_sheet()
     for width, scrolls in ((390, True), (1500, False)):
         page.set_viewport_size({"width": width, "height": 844})
         wide, room = page.eval_on_selector(".sheets", "(one) => [one.scrollWidth, one.clientWidth]")
         assert (wide > room) == scrolls
         assert wide >= 700
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_places_of_the_page_do_not_put_the_picture_away(person: Person, tiny: bytes) -> None:
+    page = person.page
+    person.makes("segment", ("a.png", tiny))
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    assert page.is_visible("#result")
+    page.go_back()
+    page.wait_for_selector("#empty:visible")
+    page.go_forward()
+    person.done()
+    page.evaluate("location.hash = 'panel'")  # as an extension does, or a hand at the address
+    page.wait_for_timeout(300)
+    assert page.is_visible("#result")
+    page.get_by_role("button", name="New picture").click()
+    page.wait_for_selector("#empty:visible")

@@ -18,10 +18,7 @@ MAGENTA = (255, 0, 255)
 
 def made(person: Person, picture: bytes, verb: str) -> Any:
     """The button of the map, once the result is there."""
-    person.pick(("a.png", picture))
-    person.choose(verb)
-    person.start()
-    person.done()
+    person.makes(verb, ("a.png", picture))
     return person.page.locator(".tools button[aria-keyshortcuts]")
 
 

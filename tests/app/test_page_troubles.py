@@ -105,10 +105,7 @@ def test_a_hundred_megapixels(person: Person, forgiven: list[str]) -> None:
 def test_what_has_expired_goes_with_a_word(person: Person, tiny: bytes, forgiven: list[str]) -> None:
     forgiven += ["status of 410", "status of 404"]
     page = person.page
-    person.pick(("old.png", tiny))
-    person.choose("segment")
-    person.start()
-    person.done()
+    person.makes("segment", ("old.png", tiny))
     identity = page.evaluate("() => JSON.parse(localStorage.getItem('moesaic.jobs'))[0].id")
     assert page.request.delete(f"{page.url}api/jobs/{identity}").status == 204
     page.reload()

@@ -205,7 +205,7 @@ from moesaic import rows
 from moesaic.cli import main
 from moesaic.restore import tiled
 rows.LARGE = 0
-tiled.WHOLE, tiled.PIECES = 100_000, 2  # what is looked at to decide is bounded too, only by more than these pictures
+tiled.WHOLE, tiled.PIECES = 100_000, 2  # as small beside these pictures as they are beside large ones
 code = main(sys.argv[1:])
 status = open("/proc/self/status").read()
 print(code, status.split("VmHWM:")[1].split()[0])

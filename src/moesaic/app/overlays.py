@@ -54,7 +54,7 @@ def repair(found: Restored, size: tuple[int, int]) -> Overlay:
         notes=(
             "Who works was chosen once for the whole picture, on each level of detail:",
             *notes,
-            f"All together, with what always works: {percent(found.cost)} of the work of the dearest experts.",
+            f"All together, with what always works: {percent(found.cost)} of what the dearest experts would take.",
         ),
     )
 

@@ -71,7 +71,7 @@ def run_steps(
         parameters: how many numbers are learned, for the log.
         save_every: s between checkpoints; there is one at the end of the call as well.
         advice: what to change when the loss stops being a number.
-        over: whether this call's time is up; what the pace says unless given.
+        over: whether this call's time is up, asked after each step; what the pace says unless given.
         saves: whether this process writes checkpoints.
 
     Raises:

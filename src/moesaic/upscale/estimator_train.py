@@ -38,7 +38,7 @@ def train_estimator(
         data: a folder of clean pictures, or a text file that lists some.
         out: folder of the run; made when missing.
         recipe: everything that defines the run.
-        piece: minutes after which this call stops at the next step; the run's end when None.
+        piece: minutes after which this call stops, after one step at the least; the run's end when None.
         resume: go on with a run that `out` holds; False starts anew and replaces it.
         device: "auto", "cpu", "cuda"...
         progress: told where the run stands, after each step.

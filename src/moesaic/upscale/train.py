@@ -41,7 +41,7 @@ def train_upscale(
         out: folder of the run; made when missing.
         recipe: everything that defines the run.
         estimator: what tells a network with ranks how degraded a picture is; the shipped one unless given.
-        piece: minutes after which this call stops at the next step; the run's end when None.
+        piece: minutes after which this call stops, after one step at the least; the run's end when None.
         resume: go on with a run that `out` holds; False starts anew and replaces it.
         device: "auto", "cpu", "cuda"...
         progress: told where the run stands, after each step.

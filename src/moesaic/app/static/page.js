@@ -52,7 +52,12 @@ class Page {
     });
     for (const button of document.querySelectorAll("[data-act=choose]")) button.addEventListener("click", this.choose);
     for (const button of document.querySelectorAll("[data-act=new]")) button.addEventListener("click", () => this.clear());
+    document.querySelector(".skip").addEventListener("click", (event) => {
+      event.preventDefault(); // no entry of the history for it: Back leads from picture to picture
+      byId("main").focus();
+    });
     window.addEventListener("popstate", ({ state }) => this.#moved(state));
+    if (!history.state) history.replaceState({ shown: false }, "");
     this.#words();
     this.stage.empty();
     this.#job = session();
@@ -140,15 +145,16 @@ class Page {
 
   /** A picture comes after the empty page, so that Back leads there and does not leave moesaic. */
   #enter() {
-    const state = { shown: true, job: this.#job };
     if (!this.#job && !this.#pictures.length) return;
+    const state = { shown: true, job: this.#job };
     if (history.state?.shown) history.replaceState(state, "");
     else history.pushState(state, "");
   }
 
-  /** The browser went back or forward. */
+  /** The browser went back or forward; or to a place of the page, which has no state. */
   #moved(state) {
-    if (!state?.shown) this.#empty();
+    if (!state) return;
+    if (!state.shown) this.#empty();
     else if (state.job && this.jobs.state(state.job)) this.open(state.job);
     else history.back(); // what was there is gone
   }

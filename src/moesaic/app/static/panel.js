@@ -60,8 +60,9 @@ export class Panel {
     const news = [job.id, job.state, job.step, job.done, job.left].join();
     if (news !== this.#news?.news) this.#news = { news, since: performance.now() };
     const still = job.state === "running" && performance.now() - this.#news.since > STILL;
-    const step = job.step ? `${job.step[0].toUpperCase()}${job.step.slice(1)}. ` : "";
-    tell(byId("step"), step + (still ? "Still at work: the first picture of a kind takes longer than the next ones." : ""));
+    const step = job.step ? `${job.step[0].toUpperCase()}${job.step.slice(1)}.` : "";
+    const why = still ? "Still at work: the first picture of a kind takes longer than the next ones." : "";
+    tell(byId("step"), `${step} ${why}`.trim());
     const tenth = job.state === "queued" ? "queued" : Math.floor(10 * (job.done ?? 0));
     if (tenth !== this.#spoken) {
       this.#spoken = tenth;

@@ -161,7 +161,7 @@ export class Stage {
       const url = URL.createObjectURL(blob);
       signal.addEventListener("abort", () => URL.revokeObjectURL(url));
       const sheet = make("img", { src: url, className: "sheet", alt: "Which experts worked, and on what, with a legend" });
-      waiting.replaceWith(make("div", { className: "sheets", tabIndex: 0, role: "group", "aria-label": "Scroll to see all of it" }, sheet));
+      waiting.replaceWith(make("div", { className: "sheets", tabIndex: 0, role: "group", "aria-label": "All the experts" }, sheet));
     } catch (cause) {
       if (!signal.aborted) waiting.textContent = cause.message;
     }
