@@ -12,6 +12,7 @@ import pytest
 
 from moesaic.batch import RemoteFolder, Shard, folder_of, make_plan, run
 from moesaic.batch import remote_outputs as outputs
+from moesaic.batch.carrying import Assignment, Carrying
 from moesaic.batch.manifest import parse
 from moesaic.errors import ArgumentError, MissingExtraError, OutputExistsError, PictureError
 from tests.batch.work import Reversing, files, planned
@@ -212,13 +213,32 @@ class TestRuns:
     def test_what_killed_workers_have_left_goes(self, tree, local, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "rooms"))
         monkeypatch.setenv("TMPDIR", str(tmp_path / "rooms"))
-        (tmp_path / "rooms").mkdir()
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        for owner in (ended.pid, os.getpid()):
+            (tmp_path / f"rooms/moesaic-batch-{owner}-x").mkdir(parents=True)
+            (tmp_path / f"rooms/moesaic-batch-{owner}-x/fetched").write_text("half")
         (tree / "a.txt").write_text("kill")
         assert go(f"{local}/in", f"{local}/far")["a.txt"].status == "failed"
-        assert [path.name[:14] for path in (tmp_path / "rooms").iterdir()] == ["moesaic-batch-"] * 2
         (tree / "a.txt").write_text("better")
         assert go(f"{local}/in", f"{local}/far")["a.txt"].status == "done"
-        assert list((tmp_path / "rooms").iterdir()) == []
+        assert [path.name for path in (tmp_path / "rooms").iterdir()] == [f"moesaic-batch-{os.getpid()}-x"]
+
+    def test_a_room_names_its_owner(self, local, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        (tmp_path / "a.txt").write_text("text")
+        rooms = []
+
+        def work(source: Path, output: Path) -> dict[str, str]:
+            rooms.append(output.parent)
+            output.write_text(source.read_text())
+            return {}
+
+        carry = Carrying(lambda: work, tmp_path, folder_of(f"{local}/far"))()
+        carry(Assignment(0, "a.txt", "a.txt", "a.rev", None, replace=False))
+        assert [room.name.startswith(f"moesaic-batch-{os.getpid()}-") for room in rooms] == [True]
+        assert (tmp_path / "far/a.rev").read_text() == "text"
+        assert not rooms[0].exists()
 
     @unix
     def test_killed_again_and_again(self, tree, local, tmp_path):
