@@ -49,6 +49,16 @@ def test_equals_dense_least_squares(scatter, order, damping):
     torch.testing.assert_close(experts(solved), expected, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("steps", [1, 10])
+def test_crowds_whose_products_find_no_room_are_solved_all_the_same(scatter, steps, monkeypatch):
+    mixture = scatter(40, 40, 30)
+    kept = solve_colours(mixture, random_target(mixture), steps=steps)
+    monkeypatch.setattr("moesaic.mixture.colours._ROOM", 0)
+    monkeypatch.delattr("moesaic.mixture.colours.gram")
+    drawn = solve_colours(mixture, random_target(mixture), steps=steps)
+    torch.testing.assert_close(drawn.colours, kept.colours, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("steps", [1, 3, 40])
 def test_is_never_worse_than_before(scatter, order, steps):

@@ -17,6 +17,7 @@ import numpy as np
 from moesaic.codec.container import Cursor, signed_varint, varint
 from moesaic.codec.entropy import Coder, Decoder, Encoder, Ints
 from moesaic.codec.frequencies import SPREAD_MOST, Adaptive
+from moesaic.codec.limits import Limits
 from moesaic.codec.positions import Square, centres, code_parts, curve_keys, depth_for, offsets
 from moesaic.codec.quantise import COLOUR_BITS, Kernels, Steps, axis_levels, check_ranges, colour_steps, usual_colours
 from moesaic.codec.surroundings import VALUE_BITS, Surroundings
@@ -80,9 +81,14 @@ class Tables:
     colours: tuple[Span, ...]  # C
     slopes: tuple[Span, ...]  # 2 C of order 1, none of order 0
 
-    def symbols(self) -> int:
-        """Frequencies in all tables that one kernel needs: what decoding it costs."""
-        return sum(span.size for span in self._spans()) + SIZES_MOST
+    def check(self, kernels: int, limits: Limits) -> None:
+        """Raise when decoding so many kernels would take longer than the limits allow.
+
+        Raises:
+            LimitError: it would.
+        """
+        symbols = kernels * (sum(span.size for span in self._spans()) + SIZES_MOST)
+        limits.check("table_symbols", symbols, "decoding would look at frequencies:")
 
     def _spans(self) -> tuple[Span, ...]:
         return (self.aspect, self.shear, self.prior, *self.colours, *self.slopes)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from moesaic.codec.container import Info
-from moesaic.codec.file import decode_bytes, write_plan
+from moesaic.codec.file import write_plan
 from moesaic.codec.plan import plan
 from moesaic.codec.quantise import Steps
 from moesaic.codec.refit import refit
@@ -22,6 +22,7 @@ from moesaic.errors import ArgumentError, LimitError
 from moesaic.files import atomic_write, refuse_existing
 from moesaic.image import Picture, PictureSource, read_picture
 from moesaic.metrics import bits_per_pixel, psnr, ssim
+from moesaic.mixture.backends.threads import default_threads, run
 from moesaic.mixture.fit import PIXELS_PER_EXPERT, fit_pixels
 from moesaic.mixture.fitting import Progress
 from moesaic.mixture.guess import Guess
@@ -193,6 +194,7 @@ class _Encoding:
     stopped: bool = False
     began: float = field(default_factory=time.perf_counter)
     target: NDArray[np.float32] = field(init=False)  # (C, H, W), premultiplied
+    last: tuple[Mixture, NDArray[np.float32]] | None = field(default=None, init=False)  # that was shown, and how
 
     def __post_init__(self) -> None:
         self.target = np.ascontiguousarray(self.picture.premultiplied().transpose(2, 0, 1))
@@ -226,8 +228,7 @@ class _Encoding:
         planned = refit(fitted, torch.from_numpy(self.target), wide, rounds=0 if self.stopped else self.rounds)
         source = self.picture
         info = Info(icc=source.icc, exif=source.exif, xmp=source.xmp)
-        data = write_plan(planned, info=info, depth=source.depth)
-        mixture = decode_bytes(data).mixture
+        data, mixture = write_plan(planned, info=info, depth=source.depth), planned.mixture()
         return _Made(data, mixture, psnr(self._shown(mixture), self._rounded(self.target)))
 
     def adapted(self, fitted: Mixture) -> float:
@@ -246,10 +247,13 @@ class _Encoding:
         """SSIM of a mixture's picture against the source."""
         if min(self.picture.width, self.picture.height) < 11:
             return math.nan
-        return ssim(self._shown(mixture).transpose(1, 2, 0), self._rounded(self.target).transpose(1, 2, 0))
+        pairs = zip(self._shown(mixture), self._rounded(self.target), strict=True)
+        return float(np.mean(run([partial(ssim, shown, wanted) for shown, wanted in pairs], default_threads())))
 
     def _shown(self, mixture: Mixture) -> NDArray[np.float32]:
-        return self._rounded(self._drawn(mixture))
+        if self.last is None or self.last[0] is not mixture:
+            self.last = mixture, self._rounded(self._drawn(mixture))
+        return self.last[1]
 
     def _drawn(self, mixture: Mixture) -> NDArray[np.float32]:
         return np.asarray(render(mixture).numpy().clip(0.0, 1.0))

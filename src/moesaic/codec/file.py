@@ -31,7 +31,11 @@ class MoeFile:
 
 
 def write_plan(planned: Plan, *, info: Info | None = None, depth: int = 8) -> bytes:
-    """The bytes of a quantised mixture's file."""
+    """The bytes of a quantised mixture's file.
+
+    Raises:
+        LimitError: no reader would take the file without raised limits.
+    """
     kernels = planned.kernels
     header = Header(
         width=planned.width,
@@ -42,6 +46,7 @@ def write_plan(planned: Plan, *, info: Info | None = None, depth: int = 8) -> by
         chunks=len(planned.chunks),
         depth=depth,
     )
+    planned.tables.check(len(kernels), DEFAULT_LIMITS)
     memory = Memory(planned.tables, Square.around(planned.width, planned.height), len(kernels))
     payloads, first = [], 0
     for chunk in planned.chunks:
@@ -93,7 +98,7 @@ def decode_bytes(data: bytes | BinaryIO, *, limits: Limits = DEFAULT_LIMITS, lay
     reader = FileReader(BytesIO(data) if isinstance(data, bytes) else data, limits=limits)
     header, info = reader.header, reader.info()
     tables = Tables.unpack(reader.tables(), channels=header.channels, order=header.order)
-    limits.check("table_symbols", header.kernels * tables.symbols(), "decoding would look at frequencies:")
+    tables.check(header.kernels, limits)
     memory = Memory(tables, Square.around(header.width, header.height), header.kernels)
     chunks: list[Kernels] = []
     left = header.kernels

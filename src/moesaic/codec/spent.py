@@ -44,7 +44,7 @@ def spent(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Spent:
     header = reader.header
     reader.info()
     tables = Tables.unpack(reader.tables(), channels=header.channels, order=header.order)
-    limits.check("table_symbols", header.kernels * tables.symbols(), "decoding would look at frequencies:")
+    tables.check(header.kernels, limits)
     memory = Memory(tables, Square.around(header.width, header.height), header.kernels)
     bits: list[Floats] = []
     left = header.kernels

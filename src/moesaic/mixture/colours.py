@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moesaic.errors import ArgumentError, ShapeError
 from moesaic.mixture.backends import cpu
 from moesaic.mixture.backends.cover import Cover, cover, exact_margin
+from moesaic.mixture.backends.gram import Gram, gram, room
 from moesaic.mixture.backends.threads import default_threads
 from moesaic.mixture.model import Mixture
 from moesaic.mixture.render import check
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_ROOM = 2**26  # numbers that products of gates may hold, 256 MiB: 10,000 kernels of a small picture hold 2**21
 
 
 def solve_colours(
@@ -96,20 +104,16 @@ def solve(
     margin = exact_margin(n) if margin is None else margin
     listed = cover(packed.centres, packed.geometry, width, height, margin, threads)
 
-    def towards_less(experts: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # the transpose of drawing, of what is off
-        there = packed.with_experts(experts)
-        return cpu.squared_error(there, listed, wanted, threads)[1][:, 6:].astype(np.float64) / 2
-
-    blank = np.zeros_like(target)
+    normal = _normal(packed, listed, target, threads)
     experts = packed.experts.astype(np.float64)
-    residual = -towards_less(packed.experts, target)
-    scale = 1.0 / (_diagonal(packed, listed, threads) + damping)
+    residual = normal.downhill()
+    scale = 1.0 / (normal.diagonal() + damping)
     direction = scale * residual
     power = float((residual * direction).sum())
     for _ in range(steps):
         if power <= 0.0:
             break
-        along = towards_less(direction.astype(np.float32), blank) + damping * direction
+        along = normal.times(direction.astype(np.float32)) + damping * direction
         curvature = float((direction * along).sum())
         if curvature <= 0.0:
             break
@@ -121,14 +125,69 @@ def solve(
     return experts.astype(np.float32)
 
 
-def _diagonal(packed: cpu.Packed, listed: Cover, threads: int) -> np.ndarray:  # (N, K)
-    """A bound on the normal matrix's rows, sum over pixels of the gate (times offsets squared for slopes)."""
-    ones = replace(packed, experts=np.ones((len(packed.centres), 1), np.float32), channels=1, order=0)
-    blank = np.zeros((1, listed.height, listed.width), np.float32)
-    mass = cpu.squared_error(ones, listed, blank, threads)[1][:, 6:].astype(np.float64) / 2
-    mass = np.repeat(np.maximum(mass, 0.0), packed.channels, axis=1)
-    if packed.order == 0:
-        return mass
-    f0, f1, f2 = (packed.geometry[:, k].astype(np.float64) for k in range(3))
-    variance = np.stack([(f1 * f1 + f2 * f2) / (f0 * f2) ** 2, 1.0 / (f2 * f2)], axis=1)  # (N, 2), px^2
-    return np.concatenate([mass, (mass[:, :, None] * variance[:, None, :]).reshape(len(mass), -1)], axis=1)
+class _Normal(Protocol):
+    """The normal equations W^T W m = W^T y of a picture y that is linear in its experts m."""
+
+    def times(self, experts: Floats) -> Doubles:
+        """W^T W times experts (N, K)."""
+
+    def downhill(self) -> Doubles:
+        """W^T (y - W m) with the experts as they are, (N, K)."""
+
+    def diagonal(self) -> Doubles:
+        """A bound on the rows of W^T W, (N, K): sum over pixels of the gate (times offsets squared for slopes)."""
+
+
+def _normal(packed: cpu.Packed, listed: Cover, target: Floats, threads: int) -> _Normal:
+    if packed.order == 0 and room(listed) <= _ROOM:
+        return _Shared(packed, gram(packed, listed, target, threads), threads)
+    return _Drawn(packed, listed, target, threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """For constant experts: the products of gates are few enough to be kept."""
+
+    packed: cpu.Packed
+    gram: Gram
+    threads: int
+
+    def times(self, experts: Floats) -> Doubles:
+        return self.gram.times(experts, self.threads)
+
+    def downhill(self) -> Doubles:
+        return self.gram.towards - self.times(self.packed.experts)
+
+    def diagonal(self) -> Doubles:
+        return self.gram.mass(self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """For all experts: pixels are drawn and compared each time."""
+
+    packed: cpu.Packed
+    listed: Cover
+    target: Floats  # (C, H, W)
+    threads: int
+
+    def times(self, experts: Floats) -> Doubles:
+        return self._off(self.packed.with_experts(experts), np.zeros_like(self.target))
+
+    def downhill(self) -> Doubles:
+        return -self._off(self.packed, self.target)
+
+    def diagonal(self) -> Doubles:
+        packed = self.packed
+        ones = replace(packed, experts=np.ones((len(packed.centres), 1), np.float32), channels=1, order=0)
+        mass = self._off(ones, np.zeros_like(self.target[:1]))
+        mass = np.repeat(np.maximum(mass, 0.0), packed.channels, axis=1)
+        if packed.order == 0:
+            return mass
+        f0, f1, f2 = (packed.geometry[:, k].astype(np.float64) for k in range(3))
+        variance = np.stack([(f1 * f1 + f2 * f2) / (f0 * f2) ** 2, 1.0 / (f2 * f2)], axis=1)  # (N, 2), px^2
+        return np.concatenate([mass, (mass[:, :, None] * variance[:, None, :]).reshape(len(mass), -1)], axis=1)
+
+    def _off(self, packed: cpu.Packed, wanted: Floats) -> Doubles:
+        """The transpose of drawing, of what is drawn less what is wanted."""
+        return cpu.squared_error(packed, self.listed, wanted, self.threads)[1][:, 6:].astype(np.float64) / 2
