@@ -175,7 +175,7 @@ class _Bench:
         """The file of a prediction with the quantiser's default steps, whatever the picture."""
         target = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
         made = predict(picture, experts=experts, model=self.network, threads=self.threads)
-        data = write_plan(refit(made, target, Steps(), rounds=0, threads=self.threads))
+        data = write_plan(refit(made, target, Steps(), rounds=0, threads=self.threads).finished())
         drawn = render(decode_bytes(data).mixture).numpy().transpose(1, 2, 0)
         bits = 8 * len(data) / (picture.width * picture.height)
         return {"bpp": round(bits, 5), **quality.score(drawn, picture.pixels)}

@@ -235,9 +235,12 @@ def _filled(
 ) -> nn.Module:
     import torch
 
+    from moesaic.shapes import as_shapes
+
     try:
-        with torch.device("meta"):  # shapes without numbers: a card that asks for too much is found before it gets it
-            forms = {name: _form(value) for name, value in build(**options).state_dict().items()}
+        # a card that asks for too much is found before it gets it
+        shapes = as_shapes(lambda: build(**options))
+        forms = {name: _form(value) for name, value in shapes.state_dict().items()}
         wrong = sorted(forms.keys() ^ weights.keys()) or [n for n in forms if forms[n] != _form(weights[n])]
         if wrong:
             raise ModelError(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moesaic.codec import Info, Limits, Steps, decode_bytes, encode_mixture, load, load_file, read_header, save
 from moesaic.codec.file import write_plan
-from moesaic.codec.plan import plan
+from moesaic.codec.plan import place, plan
 from moesaic.errors import ArgumentError, FormatError, LimitError, OutputExistsError
 from moesaic.mixture import reference
 
@@ -84,9 +84,10 @@ class TestRoundTrip:
         mixture.requires_grad_(False)
 
     def test_recolouring_keeps_the_geometry(self, make_mixture):
-        planned = plan(make_mixture(200), Steps())
-        before = planned.mixture()
-        after = decode_bytes(write_plan(planned.recoloured(replace(before, colours=1 - before.colours)))).mixture
+        placed = place(make_mixture(200), Steps())
+        before = placed.mixture()
+        recoloured = placed.recoloured(replace(before, colours=1 - before.colours))
+        after = decode_bytes(write_plan(recoloured.finished())).mixture
         assert torch.equal(after.centres, before.centres)
         assert torch.equal(after.factors, before.factors)
         torch.testing.assert_close(after.colours, 1 - before.colours, atol=0.03, rtol=0)

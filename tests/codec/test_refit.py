@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moesaic.codec.file import decode_bytes, write_plan
-from moesaic.codec.plan import plan
+from moesaic.codec.plan import place
 from moesaic.codec.quantise import FINE, Steps
 from moesaic.codec.refit import refit
 from moesaic.codec.rounding import round_shapes
@@ -117,27 +117,27 @@ class TestRefit:
     def test_it_is_better_than_rounding(self, fitted):
         mixture, target = fitted
         steps = Steps().scaled(1.5)
-        plain = plan(mixture, steps)
+        plain = place(mixture, steps)
         plain = plain.recoloured(solve_colours(plain.mixture(), target))
         better = refit(mixture, target, steps)
         assert decibels(better.mixture(), target) > decibels(plain.mixture(), target) + 0.3
-        assert len(write_plan(better)) < 1.03 * len(write_plan(plain))
+        assert len(write_plan(better.finished())) < 1.03 * len(write_plan(plain.finished()))
 
     def test_without_rounds_it_still_feeds_back(self, fitted):
         mixture, target = fitted
         steps = Steps().scaled(1.5)
-        plain = plan(mixture, steps)
+        plain = place(mixture, steps)
         plain = plain.recoloured(solve_colours(plain.mixture(), target))
         assert decibels(refit(mixture, target, steps, rounds=0).mixture(), target) > decibels(plain.mixture(), target)
 
     def test_the_file_holds_what_was_planned(self, fitted):
         mixture, target = fitted
-        planned = refit(mixture, target, Steps(), rounds=3)
+        planned = refit(mixture, target, Steps(), rounds=3).finished()
         assert torch.equal(decode_bytes(write_plan(planned)).mixture.colours, planned.mixture().colours)
 
     def test_threads_do_not_matter(self, fitted):
         mixture, target = fitted
-        one, three = (write_plan(refit(mixture, target, Steps(), rounds=4, threads=n)) for n in (1, 3))
+        one, three = (write_plan(refit(mixture, target, Steps(), rounds=4, threads=n).finished()) for n in (1, 3))
         assert one == three
 
     @pytest.mark.parametrize("rounds", [0, 3])

@@ -225,7 +225,8 @@ class _Encoding:
     def attempt(self, fitted: Mixture, scale: float) -> _Made:
         """The file of a fit, with the default steps times `scale`."""
         wide = Steps().scaled(scale)
-        planned = refit(fitted, torch.from_numpy(self.target), wide, rounds=0 if self.stopped else self.rounds)
+        rounds = 0 if self.stopped else self.rounds
+        planned = refit(fitted, torch.from_numpy(self.target), wide, rounds=rounds).finished()
         source = self.picture
         info = Info(icc=source.icc, exif=source.exif, xmp=source.xmp)
         data, mixture = write_plan(planned, info=info, depth=source.depth), planned.mixture()

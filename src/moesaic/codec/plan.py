@@ -44,16 +44,46 @@ class Plan:
         """What a reader of the file will see, kernels in the order of the file."""
         return dequantise(self.kernels, self.tables.steps, width=self.width, height=self.height)
 
-    def recoloured(self, mixture: Mixture) -> Plan:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A quantised mixture without tables, which look at its final colours."""
+
+    width: int  # px
+    height: int  # px
+    kernels: Kernels
+    chunks: tuple[ChunkHeader, ...]
+    steps: Steps
+    order: Ints  # see `Plan`
+
+    def mixture(self) -> Mixture:
+        """What its kernels draw, in the order of the file."""
+        return dequantise(self.kernels, self.steps, width=self.width, height=self.height)
+
+    def recoloured(self, mixture: Mixture) -> Placed:
         """The same geometry with the colours and slopes of `mixture`, whose kernels are in the order of the file."""
-        kernels = _coloured(self.kernels, mixture, self.tables.steps)
+        return replace(self, kernels=_coloured(self.kernels, mixture, self.steps))
+
+    def finished(self) -> Plan:
+        """With tables.
+
+        Raises:
+            ArgumentError: the slopes or colours cannot be stored.
+        """
         square = Square.around(self.width, self.height)
-        kernels, tables = _tables(kernels, self.chunks, self.tables.steps, square)
-        return replace(self, kernels=kernels, tables=tables)
+        kernels, tables = _tables(self.kernels, self.chunks, self.steps, square)
+        return Plan(
+            width=self.width, height=self.height, kernels=kernels, chunks=self.chunks, tables=tables, order=self.order
+        )
 
 
-def plan(mixture: Mixture, steps: Steps, *, chunks: int | None = None, curvature: Floats | None = None) -> Plan:
-    """Quantise a mixture.
+def plan(mixture: Mixture, steps: Steps, *, chunks: int | None = None) -> Plan:
+    """Quantise a mixture whose colours stay as they are; see `place`."""
+    return place(mixture, steps, chunks=chunks).finished()
+
+
+def place(mixture: Mixture, steps: Steps, *, chunks: int | None = None, curvature: Floats | None = None) -> Placed:
+    """Quantise a mixture, up to the tables.
 
     Args:
         mixture: at least one kernel, parameters finite, factors regular.
@@ -87,14 +117,8 @@ def plan(mixture: Mixture, steps: Steps, *, chunks: int | None = None, curvature
         parts.append(placed)
     order = np.concatenate(orders)
     kernels = _coloured(Kernels.join(parts), mixture[list(order)], steps)
-    kernels, tables = _tables(kernels, tuple(headers), steps, square)
-    return Plan(
-        width=mixture.width,
-        height=mixture.height,
-        kernels=kernels,
-        chunks=tuple(headers),
-        tables=tables,
-        order=order,
+    return Placed(
+        width=mixture.width, height=mixture.height, kernels=kernels, chunks=tuple(headers), steps=steps, order=order
     )
 
 

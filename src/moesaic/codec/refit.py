@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moesaic.codec.plan import Plan, plan
+from moesaic.codec.plan import Placed, place
 from moesaic.codec.quantise import FINE, Steps, factors_of
 from moesaic.codec.rounding import round_shapes
 from moesaic.codec.sensitivity import curvatures
@@ -42,7 +42,7 @@ def refit(
     rounds: int = 30,
     threads: int | None = None,
     chunks: int | None = None,
-) -> Plan:
+) -> Placed:
     """Quantise a mixture so that its picture stays as close to the target as the steps allow.
 
     Args:
@@ -52,7 +52,7 @@ def refit(
         rounds: gradient steps after the shapes are rounded, and half as many before; 0 only rounds, with feedback, and
             solves the colours.
         threads: of the CPU backend; as many as the process may use when None. Does not change the result.
-        chunks: see `plan`.
+        chunks: see `place`.
 
     Raises:
         ArgumentError: the mixture is empty or cannot be stored, or a step is out of range.
@@ -71,10 +71,10 @@ def refit(
         moving = replace(moving, log_priors=_rounded_priors(moving.log_priors, steps))
         moving = _descend(moving, pixels, -(-rounds // 2), _SHAPES + _CENTRES, threads)
         moving = _descend(_shaped(moving, steps, threads), pixels, rounds, _CENTRES, threads)
-        planned = plan(moving, steps, chunks=chunks)
+        placed = place(moving, steps, chunks=chunks)
     else:
-        planned = plan(moving, steps, chunks=chunks, curvature=curvatures(moving, threads=threads))
-    return planned.recoloured(solve_colours(planned.mixture(), target, steps=10))
+        placed = place(moving, steps, chunks=chunks, curvature=curvatures(moving, threads=threads))
+    return placed.recoloured(solve_colours(placed.mixture(), target, steps=10))
 
 
 def _rounded_priors(priors: Tensor, steps: Steps) -> Tensor:

@@ -2,6 +2,9 @@
 
 Each has fake-tensor support, so that torch.compile and export can trace through it, and `blend` has a hand-written
 gradient. All three work in pixels of the output and run on the CPU backend.
+
+The plain functions behind them, `list_tiles`, `draw_tiles` and `go_back_tiles`, are for those who trace and
+differentiate nothing: the first call of any operation of one's own has torch load its compiler, a second or two.
 """
 
 from __future__ import annotations
@@ -29,8 +32,7 @@ def _geometry(factors: Tensor, log_priors: Tensor) -> np.ndarray:
     return torch.cat([factors, log_priors[:, None]], dim=1).float().contiguous().numpy()
 
 
-@torch.library.custom_op("moesaic::cover", mutates_args=())
-def cover(
+def list_tiles(
     centres: Tensor,  # (N, 2) float64, px of the output
     factors: Tensor,  # (N, 3), 1/px of the output
     log_priors: Tensor,  # (N,)
@@ -52,6 +54,9 @@ def cover(
         torch.from_numpy(found.tile_kernel),
         torch.from_numpy(found.tile_rows),
     )
+
+
+cover = torch.library.custom_op("moesaic::cover", list_tiles, mutates_args=())
 
 
 @cover.register_fake
@@ -78,8 +83,7 @@ def _packed(centres: Tensor, factors: Tensor, log_priors: Tensor, experts: Tenso
     return cpu.Packed(centres.contiguous().numpy(), _geometry(factors, log_priors), values, channels, order)
 
 
-@torch.library.custom_op("moesaic::blend", mutates_args=())
-def blend(
+def draw_tiles(
     centres: Tensor,  # (N, 2) float64, px of the output
     factors: Tensor,  # (N, 3), 1/px
     log_priors: Tensor,  # (N,)
@@ -105,6 +109,9 @@ def blend(
     return torch.from_numpy(picture), torch.from_numpy(sums)
 
 
+blend = torch.library.custom_op("moesaic::blend", draw_tiles, mutates_args=())
+
+
 @blend.register_fake
 def _(  # type: ignore[no-untyped-def]
     centres, factors, log_priors, experts, bars, pair_kernel, pair_rows, kernel_start, tile_pairs, tile_start,
@@ -115,8 +122,7 @@ def _(  # type: ignore[no-untyped-def]
     return picture, experts.new_empty((height, width), dtype=torch.float32)
 
 
-@torch.library.custom_op("moesaic::blend_backward", mutates_args=())
-def blend_backward(
+def go_back_tiles(
     slope: Tensor,  # (C, H, W), dL/dpicture
     picture: Tensor,  # (C, H, W)
     sums: Tensor,  # (H, W)
@@ -142,6 +148,9 @@ def blend_backward(
     listed = Cover(picture.shape[2], picture.shape[1], *lists)
     arrays = (picture.contiguous().numpy(), sums.contiguous().numpy(), slope.float().contiguous().numpy())
     return torch.from_numpy(cpu.backward(packed, listed, *arrays, _threads()))
+
+
+blend_backward = torch.library.custom_op("moesaic::blend_backward", go_back_tiles, mutates_args=())
 
 
 @blend_backward.register_fake

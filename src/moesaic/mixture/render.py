@@ -235,14 +235,21 @@ def draw(
     backend: str = "cpu",
 ) -> Tensor:  # (C, H, W)
     """Draw kernels given in pixels of the output, exactly, on the backend "cpu" or "gpu"."""
-    cover, blend = _operations(backend)
+    recorded = _is_recorded(centres, factors, log_priors, experts)
+    cover, blend = _operations(backend, recorded=recorded)
     still = (centres.detach(), factors.detach(), log_priors.detach())
     lists = cover(*still, width, height, exact_margin(centres.shape[0]))
     picture: Tensor = blend(centres, factors, log_priors, experts, *lists, width, height, order)[0]
     return picture
 
 
-def _operations(backend: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _is_recorded(*tensors: Tensor) -> bool:
+    """Whether torch watches what is done with these: for a gradient, or to trace it."""
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return wanted or torch.compiler.is_compiling() or any(type(tensor) is not Tensor for tensor in tensors)
+
+
+def _operations(backend: str, *, recorded: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What lists kernels by tile, and what draws them."""
     if backend == "gpu":
         from moesaic.mixture import gpu_ops
@@ -250,7 +257,7 @@ def _operations(backend: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return gpu_ops.gpu_cover, gpu_ops.gpu_blend
     from moesaic.mixture import ops
 
-    return ops.cover, ops.blend
+    return (ops.cover, ops.blend) if recorded else (ops.list_tiles, ops.draw_tiles)
 
 
 def gate_mass(mixture: Mixture) -> Tensor:  # (N,)
@@ -261,10 +268,10 @@ def gate_mass(mixture: Mixture) -> Tensor:  # (N,)
     still = mixture.detach().to(device="cpu")
     geometry = (still.centres.double(), still.factors, still.log_priors)
     ones = torch.ones((len(mixture), 1))
-    lists = ops.cover(*geometry, mixture.width, mixture.height, exact_margin(len(mixture)))
-    picture, sums = ops.blend(*geometry, ones, *lists, mixture.width, mixture.height, 0)
+    lists = ops.list_tiles(*geometry, mixture.width, mixture.height, exact_margin(len(mixture)))
+    picture, sums = ops.draw_tiles(*geometry, ones, *lists, mixture.width, mixture.height, 0)
     # the picture of ones is linear in the ones, and its gradient by each is the gate's sum over pixels
-    mass: Tensor = ops.blend_backward(torch.ones_like(picture), picture, sums, *geometry, ones, *lists, 0)[:, 6]
+    mass = ops.go_back_tiles(torch.ones_like(picture), picture, sums, *geometry, ones, *lists, 0)[:, 6]
     return mass.to(device=mixture.device, dtype=mixture.dtype)
 
 

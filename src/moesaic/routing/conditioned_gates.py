@@ -195,7 +195,7 @@ class ScoreGate(ConditionedGate):
         self.condition_size = whole("scores", scores)
         width = self.condition_size if hidden is None else whole("hidden", hidden)
         self.first = None if hidden is None else drawn(width, scores)
-        self.last = nn.Parameter(torch.randn(experts, width) / 100)
+        self.last = nn.Parameter(nn.init.normal_(torch.empty(experts, width), std=0.01))
 
     def scores(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, P, E), the same at each place."""

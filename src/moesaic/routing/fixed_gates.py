@@ -71,7 +71,9 @@ class RandomGate(Gate):
         if torch.compiler.is_exporting():
             raise ArgumentError("the gate 'random' draws anew at each pass, and an exported file cannot: take another")
         shape = (x.shape[0], grid[0] * grid[1], self.experts)
-        chosen = self._draw(shape).to(x.device)
+        # marked here: at import it would have torch load its compiler for everybody
+        draw = torch.compiler.disable(self._draw) if torch.compiler.is_compiling() else self._draw
+        chosen = draw(shape).to(x.device)
         logits = torch.zeros(shape, device=x.device)
         return Routing(
             weights=torch.full_like(chosen, 1, dtype=logits.dtype) / self.k,
@@ -81,7 +83,6 @@ class RandomGate(Gate):
             grid=grid,
         )
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _draw(self, shape: tuple[int, int, int]) -> Tensor:  # (B, P, K) int64
         # not torch's generator: on a CPU it reads only the lower half of a seed
         draws = np.random.default_rng([self.seed, self.passes]).random(shape)

@@ -47,7 +47,7 @@ class RankedLayer(nn.Module):
         here = old.weight.device
         kind = torch.float64 if old.weight.dtype == torch.float64 else torch.float32  # halves are too coarse to learn
         shape = (ranks.total, *old.weight.shape[1:])
-        self.down = nn.Parameter((torch.randn(shape, dtype=kind) / ranks.total).to(here))
+        self.down = nn.Parameter(nn.init.normal_(torch.empty(shape, dtype=kind), std=1 / ranks.total).to(here))
         self.up = nn.Parameter(torch.zeros(len(old.weight), ranks.total, dtype=kind).to(here))
         self.router = None
         if ranks.routed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, max_unpool2d, pad, relu
+from torch.nn.functional import interpolate, max_pool2d, pad, relu
 
 from moesaic.segment.networks.network import SegmentationNetwork, Widths
 
@@ -92,7 +92,8 @@ class Upsampling(nn.Module):
         y = self.expand(self.after(self.conv(self.reduce(x))))
         shortcut = self.shortcut(x)
         if self.unpool:
-            shortcut = max_unpool2d(shortcut, places, (2, 2))
+            height, width = places.shape[2:]  # max_unpool2d of torch.nn loads a computer algebra to check this size
+            shortcut = torch.ops.aten.max_unpool2d(shortcut, places, [2 * height, 2 * width])
         else:
             shortcut = interpolate(shortcut, scale_factor=2.0, mode="bilinear", align_corners=False)
         return relu(y + shortcut)

@@ -16,6 +16,7 @@ from moesaic.segment.networks.erfnet import erfnet
 from moesaic.segment.networks.lraspp import lraspp
 from moesaic.segment.networks.pspnet import pspnet
 from moesaic.segment.networks.unet import unet
+from moesaic.shapes import as_shapes
 from moesaic.values import is_number, is_table, is_whole
 
 if TYPE_CHECKING:
@@ -129,7 +130,6 @@ def _check_size(make: Callable[[], SegmentationNetwork], told: str) -> None:
     Raises:
         LimitError: its weights alone are more than the machine's memory.
     """
-    with torch.device("meta"):
-        size = sum(parameter.numel() * parameter.element_size() for parameter in make().parameters())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in as_shapes(make).parameters())
     if size > machine_bytes():
         raise LimitError(f"there is not enough memory for {told}")
