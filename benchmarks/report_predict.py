@@ -20,7 +20,7 @@ from benchmarks.rates import GRID, mean_at
 from benchmarks.record import Row, rows
 from benchmarks.tables import figure, image, origin, table
 
-NAMES = ("predict", "predict_arms", "rate_distortion")
+NAMES = ("predict", "predict_arms", "rate_distortion", "fresh")
 WAYS = {
     "predict": "network, more and more stages",
     "refine": "network, then steps of a fit",
@@ -69,6 +69,7 @@ def blocks(records: Records, folder: Path) -> dict[str, str]:
         "points": _table(measured),
         "long": _long(measured),
         "files": _files(measured, records.get("rate_distortion"), folder),
+        "fresh": _fresh(records.get("fresh")),
         "arms": _arms(records.get("predict_arms")),
         "kinds": _pictures(measured, "kinds"),
         "large": _pictures(measured, "large"),
@@ -249,6 +250,26 @@ def _draw_files(lines: Mapping[str, Curves], folder: Path) -> dict[str, str]:
     path = folder / "predict_rates.png"
     _save(drawing, path)
     return {"rates": path.name}
+
+
+def _fresh(record: Row | None) -> str:
+    """Commands in processes of their own, and a prediction in a running one."""
+    names = [name for name in ("before", "now") if all(name in row for row in rows(record, "fresh"))]
+    body = [
+        [f"`{row['verb']}`", *(figure(row[name]["median_ms"] / 1e3) for name in (*names, "torch"))]
+        for row in rows(record, "fresh")
+    ]
+    running = [
+        [f"{row['kernels']:,} kernels", *(figure(row[name]["median_ms"] / 1e3) for name in names)]
+        for row in rows(record, "running")
+    ]
+    if not body:
+        return origin(record, "fresh", "fresh")
+    earlier = f" Before: commit {record['settings']['before'][:10]}." if record and "before" in names else ""
+    parts = [origin(record, "fresh") + earlier]
+    parts.append(table(["a fresh process", *(f"{name}, s" for name in names), "`import torch` alone, s"], body))
+    parts.append(table(["a running program", *(f"{name}, s" for name in names)], running))
+    return "\n\n".join(parts)
 
 
 def _arms(record: Row | None) -> str:
