@@ -77,9 +77,7 @@ def measure(
             continue
         rivals: dict[str, Callable[[], object]] = {"torch": partial(_run, ROOT, folder, "-c", "import torch")}
         for name, tree in trees.items():
-            rivals[name] = partial(
-                _run, tree, folder, "-m", "moesaic", *words, *(("--force",) if "-o" in words else ())
-            )
+            rivals[name] = partial(_run, tree, folder, "-m", "moesaic", *words)
         times = alternate(rivals, turns=turns, budget=600.0)
         record.put("fresh", verb, row := {"verb": verb} | {name: summary(spent) for name, spent in times.items()})
         print(verb, {name: round(row[name]["median_ms"]) for name in times}, flush=True)

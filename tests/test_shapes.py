@@ -59,7 +59,7 @@ def test_errors_are_those_of_the_network():
     ],
 )
 def test_no_call_loads_the_compiler_of_torch(call):
-    """It would take longer than most of them."""
+    """It takes seconds, and no call needs it."""
     program = (
         "import sys, numpy, moesaic\n"
         "picture = numpy.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(numpy.uint8)\n"

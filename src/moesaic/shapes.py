@@ -13,15 +13,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def as_shapes(build: Callable[[], Network]) -> Network:
-    """What `build` makes, on the device "meta"."""
+    """What `build` makes, on the device "meta"; whatever `build` raises."""
     with torch.device("meta"), _Unfilled():
         return build()
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills a tensor with its first numbers: for some of it, without a device, torch loads a compiler.
+    """Leaves out what fills a tensor with its first numbers.
 
-    That takes a second or two, at the start of every command.
+    On the device "meta" torch goes a long way to draw numbers that nobody sees: it loads its compiler for some of them,
+    which takes seconds at the start of a command.
     """
 
     def __torch_function__(

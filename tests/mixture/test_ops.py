@@ -68,6 +68,17 @@ def test_draws_leaves_and_gives_them_gradients(scatter):
     assert [t.grad.dtype for t in leaves] == [t.dtype for t in leaves]
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_who_wants_no_gradient_gets_the_same_picture(scatter, order):
+    leaves, _, size = arguments(scatter(6, 21, 18, order=order))
+    wanted = draw(*leaves, *size, order)
+    with torch.no_grad():
+        plain = draw(*leaves, *size, order)
+    assert wanted.requires_grad
+    assert not plain.requires_grad
+    assert torch.equal(plain, wanted)
+
+
 def test_sums_of_weights_have_no_gradient(scatter):
     leaves, lists, size = arguments(scatter(6, 21, 18))
     picture, sums = ops.blend(*leaves, *lists, *size, 0)

@@ -30,35 +30,31 @@ _STRAY = 0.01  # share of the kernels that may be clipped to fit into a table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A quantised mixture, ready to be written."""
-
-    width: int  # px
-    height: int  # px
-    kernels: Kernels
-    chunks: tuple[ChunkHeader, ...]
-    tables: Tables
-    order: Ints  # (N,), for each kernel of the file its place in the mixture that was planned
-
-    def mixture(self) -> Mixture:
-        """What a reader of the file will see, kernels in the order of the file."""
-        return dequantise(self.kernels, self.tables.steps, width=self.width, height=self.height)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A quantised mixture without tables, which look at its final colours."""
+class _Quantised:
+    """A mixture in whole numbers."""
 
     width: int  # px
     height: int  # px
     kernels: Kernels
     chunks: tuple[ChunkHeader, ...]
     steps: Steps
-    order: Ints  # see `Plan`
+    order: Ints  # (N,), for each kernel of the file its place in the mixture that was planned
 
     def mixture(self) -> Mixture:
-        """What its kernels draw, in the order of the file."""
+        """What a reader of the file will see, kernels in the order of the file."""
         return dequantise(self.kernels, self.steps, width=self.width, height=self.height)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(_Quantised):
+    """A quantised mixture, ready to be written."""
+
+    tables: Tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed(_Quantised):
+    """A quantised mixture without tables, which look at its final colours."""
 
     def recoloured(self, mixture: Mixture) -> Placed:
         """The same geometry with the colours and slopes of `mixture`, whose kernels are in the order of the file."""
@@ -73,7 +69,13 @@ class Placed:
         square = Square.around(self.width, self.height)
         kernels, tables = _tables(self.kernels, self.chunks, self.steps, square)
         return Plan(
-            width=self.width, height=self.height, kernels=kernels, chunks=self.chunks, tables=tables, order=self.order
+            width=self.width,
+            height=self.height,
+            kernels=kernels,
+            chunks=self.chunks,
+            steps=self.steps,
+            order=self.order,
+            tables=tables,
         )
 
 

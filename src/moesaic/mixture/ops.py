@@ -4,7 +4,7 @@ Each has fake-tensor support, so that torch.compile and export can trace through
 gradient. All three work in pixels of the output and run on the CPU backend.
 
 The plain functions behind them, `list_tiles`, `draw_tiles` and `go_back_tiles`, are for those who trace and
-differentiate nothing: the first call of any operation of one's own has torch load its compiler, a second or two.
+differentiate nothing: the first call of any operation of one's own has torch load its compiler, which takes seconds.
 """
 
 from __future__ import annotations
